@@ -1,0 +1,370 @@
+"""MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954): block, network, variants."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.layers import DropPath, create_classifier
+from timm.models import register_model
+from timm.models._features import feature_take_indices
+from timm.models._manipulate import checkpoint
+from torch import Tensor, nn
+
+from msr_zoo.kernels.spike_conv import SpikeConv2d
+from msr_zoo.models import tags
+from msr_zoo.models.build import build
+from msr_zoo.neurons import DECAY, THRESHOLD, LIF
+
+__all__ = ["MSBlock", "MSResNet"]
+
+
+def fold(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Run a layer without memory on (T, B, ...) with the steps folded into the batch."""
+    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class MSBlock(nn.Module):
+    """LIF → conv3×3 → BN → LIF → conv3×3 → BN, plus a shortcut that carries potentials."""
+
+    conv: type[nn.Conv2d] = SpikeConv2d
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        pool_shortcut: bool = False,
+        drop_path: float = 0.0,
+        neuron: Callable[[], nn.Module] = LIF,
+    ) -> None:
+        super().__init__()
+        self.lif1 = neuron()
+        self.conv1 = self.conv(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.lif2 = neuron()
+        self.conv2 = self.conv(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.shortcut = shortcut(in_channels, channels, stride, pool_shortcut)
+
+    def forward(self, x: Tensor, num_steps: int) -> Tensor:
+        """Potentials (T, B, C, H, W), or (1, B, C, H, W) if constant in time, to (T, B, C', H', W')."""
+        # What is constant in time passes the shortcut once; only spikes differ from step to step.
+        branch = self.branch(x.expand(num_steps, -1, -1, -1, -1))
+        # The shortcut adds potentials, and no LIF follows the addition (eq. 9 of the paper).
+        return branch + fold(self.shortcut, x)
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = fold(lambda s: self.bn1(self.conv1(s)), self.lif1(x))
+        x = fold(lambda s: self.bn2(self.conv2(s)), self.lif2(x))
+        # A sample is dropped at all its steps or at none.
+        dropped: Tensor = self.drop_path(x.transpose(0, 1)).transpose(0, 1)
+        return dropped
+
+
+def shortcut(in_channels: int, channels: int, stride: int, pool: bool) -> nn.Module:
+    """Identity, or a convolution of potentials that meets the new size and channel count."""
+    if stride == 1 and in_channels == channels:
+        return nn.Identity()
+    conv = nn.Conv2d(in_channels, channels, 1, 1 if pool else stride, bias=False)
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(channels)]
+    if pool:
+        layers.insert(0, nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
+    return nn.Sequential(*layers)
+
+
+def _stem(kind: str, in_chans: int, channels: int) -> nn.Sequential:
+    def conv(before: int, kernel: int, stride: int, bias: bool = False) -> nn.Conv2d:
+        return nn.Conv2d(before, channels, kernel, stride, kernel // 2, bias=bias)
+
+    layers: dict[str, list[nn.Module]] = {
+        "7x7": [conv(in_chans, 7, 2)],
+        "3x3": [conv(in_chans, 3, 1)],
+        "3x3s2": [conv(in_chans, 3, 2)],
+        # The authors put nothing between these three convolutions.
+        "deep": [
+            conv(in_chans, 3, 2, bias=True),
+            conv(channels, 3, 1, bias=True),
+            conv(channels, 3, 1, bias=True),
+        ],
+    }
+    return nn.Sequential(*layers[kind], nn.BatchNorm2d(channels))
+
+
+class MSResNet(nn.Module):
+    """A deep residual spiking network whose shortcuts carry potentials.
+
+    Takes still pictures (B, C, H, W), shown at each of `num_steps` steps, or event frames and videos
+    (B, T, C, H, W), which bring their own T. No state is kept between calls.
+    """
+
+    block: Callable[..., nn.Module] = MSBlock
+
+    def __init__(
+        self,
+        depths: tuple[int, ...],
+        channels: tuple[int, ...],
+        *,
+        stem: str = "7x7",
+        first_stride: int = 2,
+        pool_shortcut: bool = False,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        num_steps: int = 6,
+        decay: float = DECAY,
+        threshold: float = THRESHOLD,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        zero_init_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_steps = num_steps
+        self.decay = decay
+        self.threshold = threshold
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+        self.num_features = self.head_hidden_size = channels[-1]
+
+        self.stem = _stem(stem, in_chans, channels[0])
+        reduction = 1 if stem == "3x3" else 2
+        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        before = channels[0]
+        self.stages: list[str] = []
+        for index, (depth, width) in enumerate(zip(depths, channels, strict=True), start=1):
+            stride = first_stride if index == 1 else 2
+            stage = []
+            for i in range(depth):
+                stage.append(
+                    self.block(
+                        before,
+                        width,
+                        stride if i == 0 else 1,
+                        pool_shortcut=pool_shortcut,
+                        drop_path=next(rates),
+                        neuron=self._neuron,
+                    )
+                )
+                before = width
+            reduction *= stride
+            name = f"layer{index}"
+            self.add_module(name, nn.ModuleList(stage))
+            self.stages.append(name)
+            self.feature_info.append({"num_chs": width, "reduction": reduction, "module": name})
+        self.lif = self._neuron()
+        self.global_pool, self.fc = create_classifier(before, num_classes, pool_type=global_pool)
+        self.init_weights(zero_init_last)
+
+    def _neuron(self) -> nn.Module:
+        return LIF(self.decay, self.threshold)
+
+    def init_weights(self, zero_init_last: bool = True) -> None:
+        """He initialisation for convolutions; tdBN scales of 0.5, and 0 at the end of a branch."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.weight, 0.5)
+        if zero_init_last:
+            for module in self.modules():
+                if isinstance(module, MSBlock):
+                    nn.init.zeros_(module.bn2.weight)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        return {"stem": r"^stem", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        return set()
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        pool = self.global_pool.pool_type if global_pool is None else global_pool
+        self.global_pool, self.fc = create_classifier(
+            self.num_features, num_classes, pool_type=pool
+        )
+
+    def _stem_potentials(self, x: Tensor) -> tuple[Tensor, int]:
+        """Currents of the first layer, (1, B, C, H, W) for pictures, and the number of steps."""
+        if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
+            raise ValueError(
+                f"input must be (B, {self.in_chans}, H, W) or (B, T, {self.in_chans}, H, W), "
+                f"got {tuple(x.shape)}"
+            )
+        if x.dim() == 4:
+            return self.stem(x).unsqueeze(0), self.num_steps
+        if x.shape[1] == 0:
+            raise ValueError(f"input needs at least one step, got {tuple(x.shape)}")
+        return fold(self.stem, x.transpose(0, 1)), x.shape[1]
+
+    def _stage(self, name: str, x: Tensor, num_steps: int) -> Tensor:
+        for block in self.get_submodule(name).children():
+            if self.grad_checkpointing and not torch.jit.is_scripting():
+                x = checkpoint(block, x, num_steps)
+            else:
+                x = block(x, num_steps)
+        return x
+
+    def _spikes(self, x: Tensor) -> Tensor:
+        """Spikes (T, B, C, H, W) of the last LIF."""
+        x, num_steps = self._stem_potentials(x)
+        for name in self.stages:
+            x = self._stage(name, x, num_steps)
+        return self.lif(x)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Firing rates of the last LIF (B, C, H, W): its spikes averaged over the steps."""
+        return self._spikes(x).mean(0)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.global_pool(x)
+        if self.drop_rate:
+            x = nn.functional.dropout(x, p=self.drop_rate, training=self.training)
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_steps(self, x: Tensor) -> Tensor:
+        """Logits (T, B, classes) as they stand after each step; the last are those of `forward`."""
+        spikes = self._spikes(x)
+        steps = torch.arange(1, len(spikes) + 1, device=x.device).view(-1, 1, 1, 1, 1)
+        return fold(self.forward_head, spikes.cumsum(0, dtype=torch.float32).to(spikes) / steps)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Potentials after the stem (index 0) and each stage, (B, C, H, W), averaged over the steps.
+
+        `norm` asks for firing rates instead of potentials at the last stage.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be NCHW, got {output_fmt}")
+        wanted, last = feature_take_indices(len(self.feature_info), indices)
+        intermediates = []
+        x, num_steps = self._stem_potentials(x)
+        if 0 in wanted:
+            intermediates.append(x.mean(0))
+        for index, name in enumerate(self.stages, start=1):
+            if stop_early and index > last:
+                break
+            x = self._stage(name, x, num_steps)
+            if index in wanted:
+                at_end = norm and index == len(self.stages)
+                intermediates.append((self.lif(x) if at_end else x).mean(0))
+        if intermediates_only:
+            return intermediates
+        return self.lif(x).mean(0), intermediates
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Drop the stages after the last index; gives the indices that are kept."""
+        wanted, last = feature_take_indices(len(self.feature_info), indices)
+        for name in self.stages[last:]:
+            delattr(self, name)
+        del self.stages[last:]
+        if prune_norm:
+            self.lif = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0, "")
+        return wanted
+
+
+default_cfgs = tags.default_cfgs("msresnet")
+
+_IMAGENET = {"channels": (64, 128, 256, 512)}
+_CIFAR = {"channels": (16, 32, 64), "stem": "3x3", "first_stride": 1}
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> MSResNet:
+    model: MSResNet = build(MSResNet, variant, pretrained, **kwargs)
+    return model
+
+
+@register_model
+def msresnet18(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-18 for 224 px pictures."""
+    return _create("msresnet18", pretrained, **{"depths": (2, 2, 2, 2), **_IMAGENET, **kwargs})
+
+
+@register_model
+def msresnet34(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-34 for 224 px pictures."""
+    return _create("msresnet34", pretrained, **{"depths": (3, 4, 6, 3), **_IMAGENET, **kwargs})
+
+
+@register_model
+def msresnet104(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-104 for 224 or 288 px pictures: a deep stem, and shortcuts that pool."""
+    args = {"depths": (3, 8, 32, 8), **_IMAGENET, "stem": "deep", "pool_shortcut": True}
+    return _create("msresnet104", pretrained, **{**args, "num_steps": 5, "drop_rate": 0.2, **kwargs})
+
+
+@register_model
+def msresnet20(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-20 for 32 px pictures."""
+    return _create("msresnet20", pretrained, **{"depths": (3, 3, 3), **_CIFAR, **kwargs})
+
+
+@register_model
+def msresnet32(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-32 for 32 px pictures."""
+    return _create("msresnet32", pretrained, **{"depths": (5, 5, 5), **_CIFAR, **kwargs})
+
+
+@register_model
+def msresnet44(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-44 for 32 px pictures."""
+    return _create("msresnet44", pretrained, **{"depths": (7, 7, 7), **_CIFAR, **kwargs})
+
+
+@register_model
+def msresnet56(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-56 for 32 px pictures."""
+    return _create("msresnet56", pretrained, **{"depths": (9, 9, 9), **_CIFAR, **kwargs})
+
+
+@register_model
+def msresnet110(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-110 for 32 px pictures."""
+    return _create("msresnet110", pretrained, **{"depths": (18, 18, 18), **_CIFAR, **kwargs})
+
+
+@register_model
+def msresnet482(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-482 for 32 px pictures."""
+    return _create("msresnet482", pretrained, **{"depths": (80, 80, 80), **_CIFAR, **kwargs})
+
+
+@register_model
+def msresnet20_dvs(pretrained: bool = False, **kwargs: Any) -> MSResNet:
+    """MS-ResNet-20 for 128 px event frames of two polarities."""
+    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2", "num_steps": 10}
+    return _create("msresnet20_dvs", pretrained, **{**args, **kwargs})

@@ -1,0 +1,79 @@
+"""Every weights entry, complete: what the model is, what it was trained for, and its digest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import generate_default_cfgs
+
+from msr_zoo.neurons import DECAY, THRESHOLD
+
+# The one place where the owner of our Hub repositories is named.
+HUB_OWNER = "msr-zoo"
+
+CIFAR10_CLASSES = (
+    "airplane automobile bird cat deer dog frog horse ship truck".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """Weights of one model; `sha256` is set for those that we made, and checked wherever they come from.
+
+    `num_steps`, `decay` and `threshold` are not in the tensors, so a strict load cannot notice a wrong one.
+    """
+
+    num_steps: int
+    cfg: Mapping[str, Any]
+    sha256: str | None = None
+    decay: float = DECAY
+    threshold: float = THRESHOLD
+
+    def model_args(self) -> dict[str, Any]:
+        return {"num_steps": self.num_steps, "decay": self.decay, "threshold": self.threshold}
+
+
+_IMAGENET = {
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "interpolation": "bilinear",
+    "mean": IMAGENET_DEFAULT_MEAN,
+    "std": IMAGENET_DEFAULT_STD,
+}
+_CIFAR10 = {
+    "num_classes": 10,
+    "input_size": (3, 32, 32),
+    "crop_pct": 1.0,
+    "interpolation": "bilinear",
+    "mean": (0.4914, 0.4822, 0.4465),
+    "std": (0.2470, 0.2435, 0.2616),
+    "label_names": tuple(CIFAR10_CLASSES),
+}
+_DVS = {"num_classes": 10, "input_size": (2, 128, 128), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+
+TAGS = {
+    "msresnet18.in1k": Tag(num_steps=6, cfg=_IMAGENET),
+    "msresnet34.in1k": Tag(num_steps=6, cfg=_IMAGENET),
+    "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
+}
+
+# Variants without weights of ours yet: what they are meant for.
+_UNTRAINED = {
+    **{f"msresnet{n}": _CIFAR10 for n in (20, 32, 44, 56, 110, 482)},
+    "msresnet20_dvs": _DVS,
+}
+
+
+def default_cfgs(family: str) -> Any:
+    """timm's configurations of the variants whose names begin with `family`."""
+    cfgs = {
+        name: {**tag.cfg, "hf_hub_id": f"{HUB_OWNER}/{name}", "license": "apache-2.0"}
+        for name, tag in TAGS.items()
+    }
+    tagged = {name.partition(".")[0] for name in TAGS}
+    cfgs |= {name: dict(cfg) for name, cfg in _UNTRAINED.items() if name not in tagged}
+    common = {"first_conv": "stem.0", "classifier": "fc", "paper_ids": "arXiv:2112.08954"}
+    return generate_default_cfgs(
+        {name: {**common, **cfg} for name, cfg in cfgs.items() if name.startswith(family)}
+    )
