@@ -42,9 +42,12 @@ def _bytes(size: Any) -> Any:
 def _lif(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes (T, N) of contiguous x (T, N), and the packed spikes and windows (T, ceil(N / 8))."""
+    """Spikes (T, N), and spikes and windows packed to (T, ceil(N / 8)).
+
+    The rows of x (T, N) are contiguous; its stride from step to step is 0 for a constant current.
+    """
     steps, neurons = x.shape
-    spikes = torch.empty_like(x)
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     fired = torch.empty((steps, _bytes(neurons) if keep else 0), dtype=torch.uint8, device=x.device)
     near = torch.empty_like(fired)
     u = torch.zeros_like(x[0], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
@@ -64,7 +67,8 @@ def _(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     fired = x.new_empty((x.shape[0], _bytes(x.shape[1]) if keep else 0), dtype=torch.uint8)
-    return torch.empty_like(x), fired, torch.empty_like(fired)
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return spikes, fired, torch.empty_like(fired)
 
 
 @torch.library.custom_op("msr_zoo::lif_backward", mutates_args=())
