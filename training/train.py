@@ -209,7 +209,7 @@ def provenance(device: torch.device, world: int) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
         "commit": commit.stdout.strip() or "unknown",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "msr_zoo": msr_zoo.__version__,
         "device": name or platform.machine(),
         "threads": torch.get_num_threads(),
