@@ -84,7 +84,7 @@ def test_without_a_gradient_nothing_is_kept():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nan_and_infinity(dtype):
     x = torch.tensor([[float("nan"), float("inf"), -float("inf"), 3e38]] * 2, dtype=dtype)
-    spikes, fired, window = native.forward(x, DECAY, THRESHOLD, HALF, True)
+    spikes, fired, _ = native.forward(x, DECAY, THRESHOLD, HALF, True)
     assert spikes.tolist() == [[0, 1, 0, 1]] * 2
     full = torch.full_like(fired, 255)
     grad = native.backward(x, torch.zeros_like(fired), full, DECAY)
