@@ -2,7 +2,8 @@
 
     python training/evaluate.py msr_zoo/weights/msresnet20.cifar10 --data cifar10
 
-Writes results.json into the weights folder (or --out), and the tables and cards made from it.
+Writes results.json into the weights folder (or --out), which training/report.py makes cards and
+tables from.
 """
 
 import argparse
@@ -22,7 +23,6 @@ from data import Batches, open_split
 from msr_zoo.activity import record_activity
 from provenance import provenance
 from recipes import CIFAR10_TWO_CORES
-from report import write_reports
 
 DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG copy)", "imagenette": "Imagenette 224 px"}
 
@@ -62,7 +62,6 @@ def main() -> None:
     }
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{out}: top-1 {results['top1'][0]:.2%}")
-    write_reports()
 
 
 @torch.inference_mode()

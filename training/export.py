@@ -1,6 +1,6 @@
 """Turn a finished run into a weights folder, which is exactly a Hub repository.
 
-    python training/export.py runs/msresnet20 --out msr_zoo/weights/msresnet20.cifar10
+python training/export.py runs/msresnet20 --out msr_zoo/weights/msresnet20.cifar10
 """
 
 import argparse

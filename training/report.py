@@ -1,6 +1,6 @@
 """Cards and the README's table of models, made from the JSON beside the weights and from nothing else.
 
-    python training/report.py
+python training/report.py
 """
 
 import json
@@ -28,7 +28,10 @@ DATA_NOTES = {
 
 def write_reports() -> None:
     """Write every card, and the table between the two marks in README.md."""
-    measured = [folder for folder, results in _measured() if _write_card(folder, results)]
+    measured = _measured()
+    for folder, results in measured:
+        training = json.loads((folder / "training.json").read_text())
+        (folder / "README.md").write_text(card(results, training))
     readme = ROOT / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
@@ -64,12 +67,6 @@ def _energy(results: dict[str, Any]) -> str:
     activity = results["activity"]
     spiking, twin = activity["energy_joules"] * 1e6, activity["twin_energy_joules"] * 1e6
     return f"{spiking:.1f} µJ, {twin:.1f} µJ"
-
-
-def _write_card(folder: Path, results: dict[str, Any]) -> bool:
-    training = json.loads((folder / "training.json").read_text())
-    (folder / "README.md").write_text(card(results, training))
-    return True
 
 
 def card(results: dict[str, Any], training: dict[str, Any]) -> str:

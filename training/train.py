@@ -64,11 +64,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
-    net: Any = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
-    train_set, test_set = (
-        open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
-        for t in (True, False)
-    )
+    try:
+        net: Any = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
+        train_set, test_set = (
+            open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
+            for t in (True, False)
+        )
+    except ValueError as error:
+        parser.error(str(error))
     if len(train_set.classes) != net.num_classes:
         net.reset_classifier(len(train_set.classes))
     net = net.to(device, memory_format=torch.channels_last)
@@ -95,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["recipe"] != dataclasses.asdict(recipe):
-            raise SystemExit(f"{checkpoint} was made by another recipe; choose another --out")
+            parser.error(f"{checkpoint} was made by another recipe; choose another --out")
         net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
