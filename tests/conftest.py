@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real pictures and recordings; a test that needs it is skipped where it is not."""
+    """The folder of real pictures and recordings; without it a test is skipped."""
     root = Path(__file__).parents[1]
     folder = Path(os.environ.get("MSR_ZOO_DATA", root.parent / "shared" / "data"))
     if not folder.is_dir():

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 import msr_zoo
@@ -43,7 +42,7 @@ def main() -> None:
     source = f"local-dir:{folder}" if folder.is_dir() else options.model
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = msr_zoo.create_model(source, pretrained=True)
+    model: Any = msr_zoo.create_model(source, pretrained=True)
     model = model.to(device, memory_format=torch.channels_last).eval()
     cfg: Any = model.pretrained_cfg
     recipe = dataclasses.replace(
@@ -65,7 +64,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(model: nn.Module, batches: Batches) -> dict[str, Any]:
+def measure(model: Any, batches: Batches) -> dict[str, Any]:
     """Accuracy after each step from one run a picture, its interval, and the activity; float32."""
     right_by_step: torch.Tensor | int = 0
     right_top5 = 0

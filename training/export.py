@@ -6,6 +6,7 @@ python training/export.py runs/msresnet20 --out msr_zoo/weights/msresnet20.cifar
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ def main() -> None:
     if not saved["history"] or saved["history"][-1]["epoch"] < recipe["epochs"]:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
-    model = msr_zoo.create_model(
+    model: Any = msr_zoo.create_model(
         recipe["model"], num_steps=recipe["num_steps"], num_classes=len(saved["classes"])
     )
     model.load_state_dict(saved["model"])

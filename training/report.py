@@ -1,4 +1,4 @@
-"""Cards and the README's table of models, made from the JSON beside the weights and from nothing else.
+"""Cards and the README's table of models, made from the JSON beside the weights alone.
 
 python training/report.py
 """
@@ -89,8 +89,8 @@ pipeline_tag: image-classification
 tags: [spiking-neural-network, ms-resnet, msr_zoo]
 ---
 # {name}
-MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural network, trained by
-the msr_zoo project; not the authors' weights.
+MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural network,
+trained by the msr_zoo project; not the authors' weights.
 
 ```python
 import msr_zoo

@@ -1,4 +1,5 @@
 import torch
+
 from augment import random_crop_flip, random_resized_crop_flip
 
 

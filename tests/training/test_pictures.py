@@ -4,6 +4,7 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
+
 from pictures import SizesDifferError, open_pictures
 
 
@@ -41,7 +42,7 @@ def test_archive_equals_folder(pictures, tmp_path, compression):
 
 def test_broken_picture_is_named_and_nothing_is_left(pictures, tmp_path):
     (pictures / "test" / "dark" / "0.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match="dark/0.png is not a readable picture"):
+    with pytest.raises(ValueError, match=r"dark/0\.png is not a readable picture"):
         open_pictures([pictures], "test")
     assert not list((tmp_path / "cache").glob("test-*"))
 

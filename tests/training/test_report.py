@@ -1,15 +1,15 @@
 import json
 import sys
 
-import evaluate
-import export
 import pytest
-import report
 import torch
-import train
 from test_train import arguments
 
+import evaluate
+import export
 import msr_zoo
+import report
+import train
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 import train
 from recipes import PAPER_CIFAR10, Recipe
 
