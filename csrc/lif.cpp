@@ -40,6 +40,11 @@ API void msr_lif_backward(const void* grad_spikes, const uint8_t* fired, const u
     over_neurons(kernels().backward[dtype], a, threads);
 }
 
+API void msr_pack(const void* spikes, uint8_t* bits, int64_t T, int64_t N, int dtype, int threads) {
+    const Pack a{spikes, bits, T, N};
+    over_neurons(kernels().pack[dtype], a, threads);
+}
+
 API void msr_unpack(const uint8_t* bits, void* out, int64_t T, int64_t N, int dtype, int threads) {
     const Unpack a{bits, out, T, N};
     over_neurons(kernels().unpack[dtype], a, threads);

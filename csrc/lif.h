@@ -32,10 +32,17 @@ struct Unpack {
     int64_t T, N;
 };
 
+struct Pack {
+    const void* spikes;
+    uint8_t* bits;
+    int64_t T, N;
+};
+
 struct LifKernels {
     void (*forward[2])(const LifForward&, int64_t begin, int64_t end);  // float32, bfloat16
     void (*backward[2])(const LifBackward&, int64_t begin, int64_t end);
     void (*unpack[2])(const Unpack&, int64_t begin, int64_t end);
+    void (*pack[2])(const Pack&, int64_t begin, int64_t end);
 };
 
 namespace portable {

@@ -95,12 +95,24 @@ void unpack(const Unpack& a, int64_t begin, int64_t end) {
         }
 }
 
+template <class T>
+void pack(const Pack& a, int64_t begin, int64_t end) {
+    const int64_t row = (a.N + 7) / 8;
+    const Vec silent = Vec::all(0.0f);
+    for (int64_t t = 0; t < a.T; t++)
+        for (int64_t i = begin; i < end; i += W) {
+            const auto fired = load((const T*)a.spikes + t * a.N + i, end - i) > silent;
+            store_bits(Vec::bits(fired), a.bits + t * row + i / 8, end - i);
+        }
+}
+
 }  // namespace
 
 extern const LifKernels lif_kernels = {
     {forward<float>, forward<bf16>},
     {backward<float>, backward<bf16>},
     {unpack<float>, unpack<bf16>},
+    {pack<float>, pack<bf16>},
 };
 
 }  // namespace ISA

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msr_zoo.kernels import native
 from msr_zoo.kernels.autocast import register_autocast
 from msr_zoo.kernels.bits import pack_bits, unpack_bits
 
@@ -42,9 +43,14 @@ def _bytes(size: Any) -> Any:
 def _lif(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes (T, N) of contiguous x (T, N), and the packed spikes and windows (T, ceil(N / 8))."""
+    """Spikes (T, N), and spikes and windows packed to (T, ceil(N / 8)).
+
+    The rows of x (T, N) are contiguous; its stride from step to step is 0 for a constant current.
+    """
+    if native.supports(x):
+        return native.forward(x.contiguous(), decay, threshold, window / 2, keep)
     steps, neurons = x.shape
-    spikes = torch.empty_like(x)
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     fired = torch.empty((steps, _bytes(neurons) if keep else 0), dtype=torch.uint8, device=x.device)
     near = torch.empty_like(fired)
     u = torch.zeros_like(x[0], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
@@ -64,12 +70,15 @@ def _(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     fired = x.new_empty((x.shape[0], _bytes(x.shape[1]) if keep else 0), dtype=torch.uint8)
-    return torch.empty_like(x), fired, torch.empty_like(fired)
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return spikes, fired, torch.empty_like(fired)
 
 
 @torch.library.custom_op("msr_zoo::lif_backward", mutates_args=())
 def _lif_backward(grad: Tensor, fired: Tensor, near: Tensor, decay: float) -> Tensor:
     """g_t = grad_t * near_t + decay * (1 - fired_t) * g_{t+1}, all (T, N)."""
+    if native.supports(grad):
+        return native.backward(grad, fired, near, decay)
     steps, neurons = grad.shape
     out = torch.empty_like(grad)
     g = torch.zeros_like(

@@ -13,6 +13,7 @@ _SIGNATURES = {
     "msr_select_isa": [_INT],
     "msr_lif_forward": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT] * 3 + [_INT] * 2,
     "msr_lif_backward": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT] + [_INT] * 2,
+    "msr_pack": [_POINTER] * 2 + [_LONG] * 2 + [_INT] * 2,
     "msr_unpack": [_POINTER] * 2 + [_LONG] * 2 + [_INT] * 2,
 }
 
@@ -89,6 +90,22 @@ def backward(grad: Tensor, fired: Tensor, window: Tensor, decay: float) -> Tenso
         torch.get_num_threads(),
     )
     return out
+
+
+def pack(spikes: Tensor) -> Tensor:
+    """Turn contiguous spikes (T, N) into uint8 (T, ceil(N / 8)); what is above 0 counts as one."""
+    assert library is not None
+    steps, size = spikes.shape
+    bits = torch.empty((steps, (size + 7) // 8), dtype=torch.uint8)
+    library.msr_pack(
+        spikes.data_ptr(),
+        bits.data_ptr(),
+        steps,
+        size,
+        DTYPES[spikes.dtype],
+        torch.get_num_threads(),
+    )
+    return bits
 
 
 def unpack(bits: Tensor, size: int, dtype: torch.dtype) -> Tensor:

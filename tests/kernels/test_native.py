@@ -69,6 +69,7 @@ def test_forward_and_backward_equal_the_loop(steps, dtype):
             g = grad[t].float() * near[t] + DECAY * (1 - expected[t]) * g
             grads.append(g.to(dtype))
         assert torch.equal(native.backward(grad, fired, window, DECAY), torch.stack(grads[::-1]))
+        assert torch.equal(native.pack(spikes), fired)
         for other in native.DTYPES:
             assert torch.equal(native.unpack(fired, size, other), expected.to(other))
 
