@@ -46,12 +46,13 @@ void* scratch_of_thread(int64_t bytes) {
 }  // namespace
 
 int64_t conv_scratch(const ConvLif& a, int64_t pixels) {
-    if (!a.spikes) return 0;
+    const int64_t counts = (a.T + 7) / 8 * 8 * (int64_t)sizeof(int64_t);
+    if (!a.spikes) return counts;
     const int64_t words = (a.kernel * a.kernel * a.lanes_in + 63) / 64;
     const int64_t chunks = (words + chunk_words(a) - 1) / chunk_words(a);
     const int64_t runs = (pixels * a.T + 3) / 4 * 4;
     const int64_t list = (chunk_words(a) * 64 + 64) * 2 + 4;
-    return runs * (block_of(a.lanes_out) * 4 + chunks * list);
+    return counts + runs * (block_of(a.lanes_out) * 4 + chunks * list);
 }
 
 // Gives 0, or 1 where there is no memory.
@@ -78,22 +79,13 @@ API int msr_conv_lif(const ConvLif* call, int threads) {
         if (begin >= end) continue;
         const int64_t bytes = conv_scratch(a, size);
         void* scratch = scratch_of_thread(bytes);
-        if (bytes && !scratch) {
+        if (!scratch) {
             failed |= 1;
             continue;
         }
         run(a, {begin, end, blocks * part / parts, blocks * (part + 1) / parts}, scratch);
     }
     return failed;
-}
-
-// Spikes of each step: bits (T, words) -> counts (T).
-API void msr_count(const uint64_t* bits, int64_t* counts, int64_t T, int64_t words) {
-    for (int64_t t = 0; t < T; t++) {
-        int64_t n = 0;
-        for (int64_t i = 0; i < words; i++) n += __builtin_popcountll(bits[t * words + i]);
-        counts[t] = n;
-    }
 }
 
 // Spikes of each channel: pictures (T, B, pixels, words) -> counts (B, 64 * words), added to.

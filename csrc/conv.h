@@ -19,6 +19,7 @@ struct ConvLif {
     const float* residual_shift;
     float* potential;  // null: not kept; may be `residual` itself
     uint64_t* fired;
+    int64_t* counts;  // spikes of each step, added to
     int64_t T, B, H, W, lanes_in, OH, OW, lanes_out;
     int64_t dense_step, residual_step;  // floats from one step to the next; 0: constant in time
     int64_t kernel, stride;

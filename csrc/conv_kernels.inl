@@ -14,6 +14,7 @@ struct Lists {
     int32_t* counts;                 // (chunks, runs)
     uint16_t* rows;                  // (chunks, runs, capacity)
     float* sums;                     // (runs, block)
+    int64_t* spikes;                 // (T)
 
     uint16_t* list(int64_t chunk, int64_t run) const {
         return rows + (chunk * runs + run) * capacity;
@@ -26,7 +27,8 @@ Lists lay_out(const ConvLif& a, int64_t pixels, void* scratch) {
     s.chunks = (words + chunk_words(a) - 1) / chunk_words(a);
     s.runs = (pixels * a.T + 3) / 4 * 4;
     s.capacity = chunk_words(a) * 64 + kSlack;
-    s.sums = (float*)scratch;
+    s.spikes = (int64_t*)scratch;
+    s.sums = (float*)(s.spikes + (a.T + 7) / 8 * 8);
     s.counts = (int32_t*)(s.sums + s.runs * block_of(a.lanes_out));
     s.rows = (uint16_t*)(s.counts + s.chunks * s.runs);
     return s;
@@ -111,7 +113,8 @@ void add_rows(const float* weight, uint16_t zero, const Lists& s, int64_t chunk)
 
 // Batch norm, shortcut and LIF for one block of channels of one pixel, step after step.
 template <int BLOCK>
-void finish(const ConvLif& a, const float* value, int64_t value_step, const Pixel& at, int64_t lane) {
+void finish(const ConvLif& a, const float* value, int64_t value_step, const Pixel& at, int64_t lane,
+            int64_t* spikes) {
     const Vec decay = Vec::all(a.decay), threshold = Vec::all(a.threshold);
     const int64_t pixel = ((at.b * a.OH + at.y) * a.OW + at.x) * a.lanes_out + lane;
     const int64_t words = words_of(a.lanes_out);
@@ -139,6 +142,7 @@ void finish(const ConvLif& a, const float* value, int64_t value_step, const Pixe
             u[r] = u[r].where_not(s);
         }
         *word = fired;
+        spikes[t] += __builtin_popcountll(fired);
         word += a.B * picture;
     }
 }
@@ -146,26 +150,25 @@ void finish(const ConvLif& a, const float* value, int64_t value_step, const Pixe
 template <int BLOCK>
 void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* scratch) {
     const int64_t taps_lanes = a.kernel * a.kernel * a.lanes_in;
-    Lists s{};
-    if (a.spikes) {
-        s = lay_out(a, tile.end - tile.begin, scratch);
-        build_lists(a, tile, s);
-    }
+    Lists s = lay_out(a, tile.end - tile.begin, scratch);
+    memset(s.spikes, 0, (size_t)a.T * sizeof *s.spikes);
+    if (a.spikes) build_lists(a, tile, s);
     for (int64_t block = tile.first_block; block < tile.last_block; block++) {
-        for (int64_t c = 0; c < s.chunks; c++) {
+        for (int64_t c = 0; a.spikes && c < s.chunks; c++) {
             const int64_t first_row = c * chunk_words(a) * 64;
             const float* weight = a.weight + (block * (taps_lanes + 1) + first_row) * BLOCK;
             add_rows<BLOCK>(weight, (uint16_t)(taps_lanes - first_row), s, c);
         }
         Pixel at(a, tile.begin);
         for (int64_t p = tile.begin; p < tile.end; p++, at.next(a)) {
-            if (a.spikes)
-                finish<BLOCK>(a, s.sums + (p - tile.begin) * a.T * BLOCK, BLOCK, at, block * BLOCK);
-            else
-                finish<BLOCK>(a, a.dense + p * a.lanes_out + block * BLOCK, a.dense_step, at,
-                              block * BLOCK);
+            const bool event = a.spikes != nullptr;
+            const float* value = event ? s.sums + (p - tile.begin) * a.T * BLOCK
+                                       : a.dense + p * a.lanes_out + block * BLOCK;
+            finish<BLOCK>(a, value, event ? BLOCK : a.dense_step, at, block * BLOCK, s.spikes);
         }
     }
+    for (int64_t t = 0; t < a.T; t++)
+        __atomic_fetch_add(a.counts + t, s.spikes[t], __ATOMIC_RELAXED);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""The event-driven convolution in C++: spikes as bits in, batch norm, shortcut and LIF, bits out."""
+"""The event-driven convolution in C++, with the batch norm, shortcut and LIF that follow it."""
 
 import ctypes
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class _ConvLif(ctypes.Structure):
     _fields_ = [
         *((name, _POINTER) for name in ("spikes", "weight", "dense", "scale", "shift")),
         *((name, _POINTER) for name in ("residual", "residual_scale", "residual_shift")),
-        *((name, _POINTER) for name in ("potential", "fired")),
+        *((name, _POINTER) for name in ("potential", "fired", "counts")),
         *((name, _LONG) for name in ("T", "B", "H", "W", "lanes_in", "OH", "OW", "lanes_out")),
         *((name, _LONG) for name in ("dense_step", "residual_step", "kernel", "stride")),
         *((name, _FLOAT) for name in ("decay", "threshold")),
@@ -29,7 +29,6 @@ class _ConvLif(ctypes.Structure):
 
 if native.library is not None:
     native.library.msr_conv_lif.argtypes = [ctypes.POINTER(_ConvLif), _INT]
-    native.library.msr_count.argtypes = [_POINTER, _POINTER, _LONG, _LONG]
     native.library.msr_count_channels.argtypes = [_POINTER] * 2 + [_LONG] * 4
 
 
@@ -81,12 +80,12 @@ def conv_lif(
     residual: Tensor | None = None,
     residual_norm: Norm | None = None,
     potential: Tensor | None = None,
-) -> None:
-    """Write to `fired` the spikes of LIF(norm(conv(spikes)) + residual), all T steps.
+) -> Tensor:
+    """Write to `fired` the spikes of LIF(norm(conv(spikes)) + residual); give their number a step.
 
-    `weight` comes from `pack_weight`. Residuals and potentials are (T, B, H, W, lanes), the residual
-    (1, B, H, W, lanes) where constant in time; the sum is kept in `potential` where given, which may
-    be the residual itself.
+    `weight` comes from `pack_weight`. Residuals and potentials are (T, B, H, W, lanes), with one
+    step where constant in time; the sum is kept in `potential` where given, which may be the
+    residual itself.
     """
     lanes_out = weight.shape[0] * weight.shape[2]
     call = _call(fired, lanes_out, decay, threshold, residual, residual_norm, potential)
@@ -95,7 +94,7 @@ def conv_lif(
     call.H, call.W, call.lanes_in = spikes.shape[2] - 2, spikes.shape[3] - 2, lanes_in
     call.kernel = 1 if weight.shape[1] == lanes_in + 1 else 3
     call.stride = stride
-    _run(call)
+    return _run(call)
 
 
 def dense_lif(
@@ -108,13 +107,13 @@ def dense_lif(
     residual: Tensor | None = None,
     residual_norm: Norm | None = None,
     potential: Tensor | None = None,
-) -> None:
+) -> Tensor:
     """Like `conv_lif` from values that are convolved already: (T or 1, B, H, W, lanes)."""
     call = _call(fired, dense.shape[-1], decay, threshold, residual, residual_norm, potential)
     call.dense, call.dense_step = dense.data_ptr(), _step(dense)
     if norm is not None:
         call.scale, call.shift = norm.scale.data_ptr(), norm.shift.data_ptr()
-    _run(call)
+    return _run(call)
 
 
 def _step(x: Tensor) -> int:
@@ -144,17 +143,12 @@ def _call(
     return call
 
 
-def _run(call: _ConvLif) -> None:
+def _run(call: _ConvLif) -> Tensor:
     assert native.library is not None
+    counts = torch.zeros(call.T, dtype=torch.int64)
+    call.counts = counts.data_ptr()
     if native.library.msr_conv_lif(ctypes.byref(call), torch.get_num_threads()):
         raise MemoryError("no memory for the event-driven convolution")
-
-
-def count(fired: Tensor) -> Tensor:
-    """Spikes of each step, (T,)."""
-    assert native.library is not None
-    counts = torch.empty(fired.shape[0], dtype=torch.int64)
-    native.library.msr_count(fired.data_ptr(), counts.data_ptr(), fired.shape[0], fired[0].numel())
     return counts
 
 

@@ -199,7 +199,7 @@ class MSResNet(nn.Module):
             self.num_features, num_classes, pool_type=pool
         )
 
-    def _stem_potentials(self, x: Tensor) -> tuple[Tensor, int]:
+    def stem_potentials(self, x: Tensor) -> tuple[Tensor, int]:
         """Currents of the first layer, (1, B, C, H, W) for pictures, and the number of steps."""
         if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
             raise ValueError(
@@ -220,7 +220,7 @@ class MSResNet(nn.Module):
 
     def _spikes(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) of the last LIF."""
-        x, num_steps = self._stem_potentials(x)
+        x, num_steps = self.stem_potentials(x)
         for name in self.stages:
             x = self._stage(name, x, num_steps)
         return self.lif(x)
@@ -263,7 +263,7 @@ class MSResNet(nn.Module):
             raise ValueError(f"output_fmt must be NCHW, got {output_fmt}")
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         intermediates = []
-        x, num_steps = self._stem_potentials(x)
+        x, num_steps = self.stem_potentials(x)
         if 0 in wanted:
             intermediates.append(x.mean(0))
         for index, name in enumerate(self.stages, start=1):
