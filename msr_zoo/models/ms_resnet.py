@@ -26,7 +26,8 @@ def fold(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class MSBlock(nn.Module):
     """LIF → conv3×3 → BN → LIF → conv3×3 → BN, plus a shortcut that carries potentials."""
 
-    conv: type[nn.Conv2d] = SpikeConv2d
+    # conv1, conv2 and the shortcut's: those that see only spikes keep a bit of each for backward.
+    convs: tuple[type[nn.Conv2d], ...] = (SpikeConv2d, SpikeConv2d, nn.Conv2d)
 
     def __init__(
         self,
@@ -39,14 +40,15 @@ class MSBlock(nn.Module):
         neuron: Callable[[], nn.Module] = LIF,
     ) -> None:
         super().__init__()
+        conv1, conv2, conv3 = self.convs
         self.lif1 = neuron()
-        self.conv1 = self.conv(in_channels, channels, 3, stride, 1, bias=False)
+        self.conv1 = conv1(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.lif2 = neuron()
-        self.conv2 = self.conv(channels, channels, 3, 1, 1, bias=False)
+        self.conv2 = conv2(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.shortcut = shortcut(in_channels, channels, stride, pool_shortcut)
+        self.shortcut = shortcut(in_channels, channels, stride, pool_shortcut, conv3)
 
     def forward(self, x: Tensor, num_steps: int) -> Tensor:
         """Potentials (T, B, C, H, W), or (1, B, C, H, W) if constant in time, to (T, B, C', H', W')."""
@@ -55,20 +57,28 @@ class MSBlock(nn.Module):
         # The shortcut adds potentials, and no LIF follows the addition (eq. 9 of the paper).
         return branch + fold(self.shortcut, x)
 
+    def init_weights(self, zero_init_last: bool) -> None:
+        if zero_init_last:
+            nn.init.zeros_(self.bn2.weight)
+
     def branch(self, x: Tensor) -> Tensor:
         x = fold(lambda s: self.bn1(self.conv1(s)), self.lif1(x))
-        x = fold(lambda s: self.bn2(self.conv2(s)), self.lif2(x))
-        # A sample is dropped at all its steps or at none.
+        return self.dropped(fold(lambda s: self.bn2(self.conv2(s)), self.lif2(x)))
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """Drop a sample at all its steps or at none."""
         dropped: Tensor = self.drop_path(x.transpose(0, 1)).transpose(0, 1)
         return dropped
 
 
-def shortcut(in_channels: int, channels: int, stride: int, pool: bool) -> nn.Module:
-    """Identity, or a convolution of potentials that meets the new size and channel count."""
+def shortcut(
+    in_channels: int, channels: int, stride: int, pool: bool, conv: type[nn.Conv2d]
+) -> nn.Module:
+    """Identity, or a convolution that meets the new size and channel count."""
     if stride == 1 and in_channels == channels:
         return nn.Identity()
-    conv = nn.Conv2d(in_channels, channels, 1, 1 if pool else stride, bias=False)
-    layers: list[nn.Module] = [conv, nn.BatchNorm2d(channels)]
+    meet = conv(in_channels, channels, 1, 1 if pool else stride, bias=False)
+    layers: list[nn.Module] = [meet, nn.BatchNorm2d(channels)]
     if pool:
         layers.insert(0, nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
     return nn.Sequential(*layers)
@@ -99,7 +109,8 @@ class MSResNet(nn.Module):
     (B, T, C, H, W), which bring their own T. No state is kept between calls.
     """
 
-    block: Callable[..., nn.Module] = MSBlock
+    block: type[MSBlock] = MSBlock
+    bn_scale = 0.5
 
     def __init__(
         self,
@@ -172,11 +183,10 @@ class MSResNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
-                nn.init.constant_(module.weight, 0.5)
-        if zero_init_last:
-            for module in self.modules():
-                if isinstance(module, MSBlock):
-                    nn.init.zeros_(module.bn2.weight)
+                nn.init.constant_(module.weight, self.bn_scale)
+        for module in self.modules():
+            if isinstance(module, MSBlock):
+                module.init_weights(zero_init_last)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
@@ -201,8 +211,8 @@ class MSResNet(nn.Module):
             self.num_features, num_classes, pool_type=pool
         )
 
-    def _stem_potentials(self, x: Tensor) -> tuple[Tensor, int]:
-        """Currents of the first layer, (1, B, C, H, W) for pictures, and the number of steps."""
+    def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
+        """Input of the first block, (1, B, C, H, W) if constant in time, and the number of steps."""
         if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
             raise ValueError(
                 f"input must be (B, {self.in_chans}, H, W) or (B, T, {self.in_chans}, H, W), "
@@ -224,7 +234,7 @@ class MSResNet(nn.Module):
 
     def _spikes(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) of the last LIF."""
-        x, num_steps = self._stem_potentials(x)
+        x, num_steps = self._before_blocks(x)
         for name in self.stages:
             x = self._stage(name, x, num_steps)
         return self.lif(x)
@@ -265,7 +275,7 @@ class MSResNet(nn.Module):
             raise ValueError(f"output_fmt must be NCHW, got {output_fmt}")
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         intermediates = []
-        x, num_steps = self._stem_potentials(x)
+        x, num_steps = self._before_blocks(x)
         if 0 in wanted:
             intermediates.append(x.mean(0))
         for index, name in enumerate(self.stages, start=1):
@@ -299,8 +309,8 @@ class MSResNet(nn.Module):
 
 default_cfgs = tags.default_cfgs("msresnet")
 
-_IMAGENET = {"channels": (64, 128, 256, 512)}
-_CIFAR = {"channels": (16, 32, 64), "stem": "3x3", "first_stride": 1}
+IMAGENET = {"channels": (64, 128, 256, 512)}
+CIFAR = {"channels": (16, 32, 64), "stem": "3x3", "first_stride": 1}
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> MSResNet:
@@ -311,56 +321,56 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> MSResNet:
 @register_model
 def msresnet18(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-18 for 224 px pictures."""
-    return _create("msresnet18", pretrained, **{"depths": (2, 2, 2, 2), **_IMAGENET, **kwargs})
+    return _create("msresnet18", pretrained, **{"depths": (2, 2, 2, 2), **IMAGENET, **kwargs})
 
 
 @register_model
 def msresnet34(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-34 for 224 px pictures."""
-    return _create("msresnet34", pretrained, **{"depths": (3, 4, 6, 3), **_IMAGENET, **kwargs})
+    return _create("msresnet34", pretrained, **{"depths": (3, 4, 6, 3), **IMAGENET, **kwargs})
 
 
 @register_model
 def msresnet104(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-104 for 224 or 288 px pictures: a deep stem, and shortcuts that pool."""
-    args = {"depths": (3, 8, 32, 8), **_IMAGENET, "stem": "deep", "pool_shortcut": True}
+    args = {"depths": (3, 8, 32, 8), **IMAGENET, "stem": "deep", "pool_shortcut": True}
     return _create("msresnet104", pretrained, **{**args, "num_steps": 5, "drop_rate": 0.2, **kwargs})
 
 
 @register_model
 def msresnet20(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-20 for 32 px pictures."""
-    return _create("msresnet20", pretrained, **{"depths": (3, 3, 3), **_CIFAR, **kwargs})
+    return _create("msresnet20", pretrained, **{"depths": (3, 3, 3), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet32(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-32 for 32 px pictures."""
-    return _create("msresnet32", pretrained, **{"depths": (5, 5, 5), **_CIFAR, **kwargs})
+    return _create("msresnet32", pretrained, **{"depths": (5, 5, 5), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet44(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-44 for 32 px pictures."""
-    return _create("msresnet44", pretrained, **{"depths": (7, 7, 7), **_CIFAR, **kwargs})
+    return _create("msresnet44", pretrained, **{"depths": (7, 7, 7), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet56(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-56 for 32 px pictures."""
-    return _create("msresnet56", pretrained, **{"depths": (9, 9, 9), **_CIFAR, **kwargs})
+    return _create("msresnet56", pretrained, **{"depths": (9, 9, 9), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet110(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-110 for 32 px pictures."""
-    return _create("msresnet110", pretrained, **{"depths": (18, 18, 18), **_CIFAR, **kwargs})
+    return _create("msresnet110", pretrained, **{"depths": (18, 18, 18), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet482(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-482 for 32 px pictures."""
-    return _create("msresnet482", pretrained, **{"depths": (80, 80, 80), **_CIFAR, **kwargs})
+    return _create("msresnet482", pretrained, **{"depths": (80, 80, 80), **CIFAR, **kwargs})
 
 
 @register_model
