@@ -77,7 +77,7 @@ class TwinBlock(MSBlock):
 class SpikingResNet(MSResNet):
     """A plain spiking ResNet: the neuron comes after the addition (Zheng et al., AAAI 2021)."""
 
-    block = SpikingBlock
+    block: type[MSBlock] = SpikingBlock
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
