@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import DropPath, create_classifier
+from timm.layers import DropPath, SelectAdaptivePool2d, create_classifier
 from timm.models import register_model
 from timm.models._features import feature_take_indices
 from timm.models._manipulate import checkpoint
@@ -133,18 +133,19 @@ class MSResNet(nn.Module):
         super().__init__()
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_steps = num_steps
         self.decay = decay
         self.threshold = threshold
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        self.num_features = self.head_hidden_size = channels[-1]
+        self.num_features = channels[-1]
 
         self.stem = _stem(stem, in_chans, channels[0])
         reduction = 1 if stem == "3x3" else 2
-        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
+        self.feature_info: list[dict[str, Any]] = [
+            {"num_chs": channels[0], "reduction": reduction, "module": "stem"}
+        ]
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         before = channels[0]
         self.stages: list[str] = []
@@ -169,9 +170,7 @@ class MSResNet(nn.Module):
             self.stages.append(name)
             self.feature_info.append({"num_chs": width, "reduction": reduction, "module": name})
         self.lif = self._neuron()
-        self.global_pool: nn.Module
-        self.fc: nn.Module
-        self.global_pool, self.fc = create_classifier(before, num_classes, pool_type=global_pool)
+        self.reset_classifier(num_classes, global_pool)
         self.init_weights(zero_init_last)
 
     def _neuron(self) -> nn.Module:
@@ -204,10 +203,16 @@ class MSResNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
-        pool = str(self.global_pool.pool_type) if global_pool is None else global_pool
+        pool = self.global_pool.pool_type if global_pool is None else global_pool
+        self.global_pool: SelectAdaptivePool2d
+        self.fc: nn.Module
+        like = next(self.parameters())
         self.global_pool, self.fc = create_classifier(
-            self.num_features, num_classes, pool_type=pool
+            self.num_features, num_classes, pool, device=like.device, dtype=like.dtype
         )
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self.global_pool.train(self.training)
+        self.fc.train(self.training)
 
     def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
         """The first block's input, (1, B, C, H, W) if constant in time, and the number of steps."""
@@ -233,7 +238,10 @@ class MSResNet(nn.Module):
         x, num_steps = self._before_blocks(x)
         for name in self.stages:
             x = self._stage(name, x, num_steps)
-        return self.lif(x)
+        return self._after_blocks(x, num_steps)
+
+    def _after_blocks(self, x: Tensor, num_steps: int) -> Tensor:
+        return self.lif(x.expand(num_steps, -1, -1, -1, -1))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Firing rates of the last LIF (B, C, H, W): its spikes averaged over the steps."""
@@ -254,7 +262,7 @@ class MSResNet(nn.Module):
         """Logits (T, B, classes) as they stand after each step; the last are those of `forward`."""
         spikes = self._spikes(x)
         steps = torch.arange(1, len(spikes) + 1, device=x.device).view(-1, 1, 1, 1, 1)
-        return fold(self.forward_head, spikes.cumsum(0, dtype=torch.float32).to(spikes) / steps)
+        return fold(self.forward_head, spikes.cumsum(0) / steps)
 
     def forward_intermediates(
         self,
@@ -267,25 +275,23 @@ class MSResNet(nn.Module):
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Potentials (B, C, H, W) after the stem (index 0) and each stage, averaged over T.
 
-        `norm` asks for firing rates instead of potentials at the last stage.
+        `norm` asks for the firing rates of neurons that would see these potentials.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be NCHW, got {output_fmt}")
         wanted, last = feature_take_indices(len(self.feature_info), indices)
-        intermediates = []
         x, num_steps = self._before_blocks(x)
-        if 0 in wanted:
-            intermediates.append(x.mean(0))
-        for index, name in enumerate(self.stages, start=1):
+        intermediates = []
+        for index in range(len(self.stages) + 1):
             if stop_early and index > last:
                 break
-            x = self._stage(name, x, num_steps)
+            if index > 0:
+                x = self._stage(self.stages[index - 1], x, num_steps)
             if index in wanted:
-                at_end = norm and index == len(self.stages)
-                intermediates.append((self.lif(x) if at_end else x).mean(0))
+                intermediates.append((self._after_blocks(x, num_steps) if norm else x).mean(0))
         if intermediates_only:
             return intermediates
-        return self.lif(x).mean(0), intermediates
+        return self._after_blocks(x, num_steps).mean(0), intermediates
 
     def prune_intermediate_layers(
         self,
@@ -300,7 +306,10 @@ class MSResNet(nn.Module):
         del self.stages[last:]
         if prune_norm:
             self.lif = nn.Identity()
-        if prune_head:
+        pruned = last < len(self.feature_info) - 1
+        if pruned:
+            self.num_features = self.feature_info[last]["num_chs"]
+        if prune_head or pruned:
             self.reset_classifier(0, "")
         return wanted
 
