@@ -7,6 +7,6 @@ from torch import nn
 
 
 def build(cls: type[nn.Module], variant: str, pretrained: bool, **kwargs: Any) -> Any:
-    return build_model_with_cfg(
-        cls, variant, pretrained, feature_cfg={"feature_cls": "getter"}, **kwargs
-    )
+    stages = range(len(kwargs["channels"]) + 1)
+    feature_cfg = {"feature_cls": "getter", "out_indices": tuple(stages)}
+    return build_model_with_cfg(cls, variant, pretrained, feature_cfg=feature_cfg, **kwargs)

@@ -146,7 +146,8 @@ class MSResNet(nn.Module):
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": channels[0], "reduction": reduction, "module": "stem"}
         ]
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        last = max(1, sum(depths) - 1)
+        rates = iter(drop_path_rate * n / last for n in range(sum(depths)))
         before = channels[0]
         self.stages: list[str] = []
         for index, (depth, width) in enumerate(zip(depths, channels, strict=True), start=1):
