@@ -19,6 +19,7 @@ class Recipe:
     label_smoothing: float = 0.0
     crop_padding: int = 0  # pixels; 0 takes a random resized crop
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
+    pretrained: bool = False  # start from the weights that `model` names
     seed: int = 0
 
 
@@ -49,13 +50,13 @@ PAPER_CIFAR10 = Recipe(
 CIFAR10_TWO_CORES = Recipe(
     model="msresnet20",
     data="cifar10",
-    epochs=30,
+    epochs=34,
     batch_size=128,
     lr=0.2,
     weight_decay=5e-4,
     num_steps=4,
     early_num_steps=1,
-    early_epochs=24,
+    early_epochs=26,
     warmup_epochs=2,
     nesterov=True,
     crop_padding=4,
