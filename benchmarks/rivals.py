@@ -1,6 +1,7 @@
 """The networks that ours is measured against, each with weights copied from one of ours."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from msr_zoo.neurons import LIF, SURROGATE_WIDTH
 
 
 def ours(name: str, num_steps: int, size: int, seed: int = 0) -> MSResNet:
-    """A network of ours with random weights whose neurons fire at about the rate of a trained one."""
+    """One of our networks, its random weights scaled so that about 0.18 of the neurons fire."""
     torch.manual_seed(seed)
     model: MSResNet = msr_zoo.create_model(name, num_steps=num_steps, zero_init_last=False)
     blocks = sum(1 for module in model.modules() if hasattr(module, "bn2"))
@@ -175,7 +176,7 @@ def folded(net: nn.Module) -> nn.Module:
         pairs = [("conv1", "bn1"), ("conv2", "bn2")]
         if isinstance(parent, nn.Sequential):
             names = list(dict(parent.named_children()))
-            pairs = list(zip(names, names[1:], strict=False))
+            pairs = list(itertools.pairwise(names))
         for conv, bn in pairs:
             if isinstance(getattr(parent, bn, None), nn.BatchNorm2d):
                 fused = fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, bn))

@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument(
-        "--quick", action="store_true", help="about a minute: msresnet20, batch 2, three rounds"
+        "--quick", action="store_true", help="try it: msresnet20, batch 2, three rounds, no JSON"
     )
     options = parser.parse_args()
     if options.quick:
@@ -166,16 +166,11 @@ def main() -> None:
                 row = time_case(name, size, batch, training=training, dtype=dtype, options=options)
                 rows.append(row)
                 print({key: value for key, value in row.items() if key != "times"}, flush=True)
-                # Written after every row: a long run that is cut keeps what it has measured.
-                about = provenance(
-                    "benchmarks.speed",
-                    torch.device(options.device),
-                    seeds=[0],
-                    num_steps=NUM_STEPS,
-                )
-                stem = "inference_training_quick" if options.quick else "inference_training"
-                path = write(stem, {**about, "fairness": fairness, "rows": rows})
-    print(path)
+                if not options.quick:
+                    # After every row: a long run that is cut keeps what it has measured.
+                    device = torch.device(options.device)
+                    about = provenance("benchmarks.speed", device, seeds=[0], num_steps=NUM_STEPS)
+                    write("inference_training", {**about, "fairness": fairness, "rows": rows})
 
 
 if __name__ == "__main__":
