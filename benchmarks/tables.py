@@ -30,10 +30,10 @@ def main() -> None:
 
 def memory(result: dict[str, Any]) -> str:
     names = list(result["rows"][0]["bytes"])
-    head = ["model, precision", *(f"{name}, MiB" for name in names), "ours / SpikingJelly"]
+    head = ["model, batch, precision", *(f"{name}, MiB" for name in names), "ours / SpikingJelly"]
     lines = [
         [
-            f"{row['model']}, {row['precision']}",
+            f"{row['model']}, batch {result['batch']}, {row['precision']}",
             *(f"{row['bytes'][name] / 2**20:.0f}" for name in names),
             f"{row['ratios']['SpikingJelly']:.3f}",
         ]
