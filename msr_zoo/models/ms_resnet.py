@@ -322,9 +322,8 @@ def msresnet34(pretrained: bool = False, **kwargs: Any) -> MSResNet:
 def msresnet104(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-104 for 224 or 288 px pictures: a deep stem, and shortcuts that pool."""
     args = {"depths": (3, 8, 32, 8), **_IMAGENET, "stem": "deep", "pool_shortcut": True}
-    return _create(
-        "msresnet104", pretrained, **{**args, "num_steps": 5, "drop_rate": 0.2, **kwargs}
-    )
+    args = {**args, "drop_rate": 0.2, **kwargs}
+    return _create("msresnet104", pretrained, defaults={"num_steps": 5}, **args)
 
 
 @register_model
@@ -366,5 +365,5 @@ def msresnet482(pretrained: bool = False, **kwargs: Any) -> MSResNet:
 @register_model
 def msresnet20_dvs(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-20 for 128 px event frames of two polarities."""
-    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2", "num_steps": 10}
-    return _create("msresnet20_dvs", pretrained, **{**args, **kwargs})
+    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2"}
+    return _create("msresnet20_dvs", pretrained, defaults={"num_steps": 10}, **{**args, **kwargs})
