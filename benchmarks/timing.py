@@ -19,6 +19,18 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, cwd=folder
+    ).stdout.strip()
+
+
+# Read once, at the start: what a long run executes does not change with the working tree.
+COMMIT = _git("rev-parse", "HEAD") or "unknown"
+UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
 def interleaved(
     contestants: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
@@ -59,8 +71,8 @@ def provenance(module: str, device: torch.device, **more: Any) -> dict[str, Any]
     on_gpu = device.type == "cuda"
     return {
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD") or "unknown",
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": COMMIT,
+        "uncommitted_changes": UNCOMMITTED,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
@@ -69,13 +81,6 @@ def provenance(module: str, device: torch.device, **more: Any) -> dict[str, Any]
         "load_average": os.getloadavg()[0],
         **more,
     }
-
-
-def _git(*arguments: str) -> str:
-    folder = Path(__file__).parent
-    return subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, cwd=folder
-    ).stdout.strip()
 
 
 def _version(package: str) -> str | None:
