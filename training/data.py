@@ -10,9 +10,9 @@ import torch
 from timm.data import create_dataset, create_loader
 from torch import Tensor
 
-from training.augment import random_crop_flip, random_resized_crop_flip
-from training.pictures import Pictures, SizesDifferError, open_pictures
-from training.recipes import Recipe
+from augment import random_crop_flip, random_resized_crop_flip
+from pictures import Pictures, SizesDifferError, open_pictures
+from recipes import Recipe
 
 # Data sets known by a name: the files that hold them, below $MSR_ZOO_DATA.
 SOURCES = {
@@ -100,9 +100,7 @@ class MemoryBatches:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(self.num_pictures)
         if self.train:
-            order = torch.randperm(
-                self.num_pictures, generator=_generator(self.recipe.seed, epoch)
-            )
+            order = torch.randperm(self.num_pictures, generator=_generator(self.recipe.seed, epoch))
         for batch in range(first, len(self)):
             start = batch * self.recipe.batch_size
             chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
@@ -118,7 +116,7 @@ class MemoryBatches:
 
 
 def _generator(*seed: int) -> torch.Generator:
-    """A generator that depends on nothing but the numbers given, so a resumed run repeats itself."""
+    """A generator that depends on the numbers alone, so that a resumed run repeats itself."""
     mixed = 0
     for part in seed:
         mixed = (mixed * 1_000_003 + part + 1) % 2**63

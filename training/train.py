@@ -1,7 +1,7 @@
 """Train one network: parse, data, model, optimizer, loop, save.
 
-    python -m training.train cifar10-two-cores --out runs/msresnet20
-    torchrun --nproc-per-node 8 -m training.train paper-imagenet --model msresnet104 --out runs/104
+    python training/train.py cifar10-two-cores --out runs/msresnet20
+    torchrun --nproc-per-node 8 training/train.py paper-imagenet --model msresnet104 --out runs/104
 
 Run again with the same --out, it goes on where the last checkpoint left off, batch for batch.
 """
@@ -21,27 +21,31 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import msr_zoo
-from training.data import Batches, open_split
-from training.recipes import RECIPES, Recipe
+from data import Batches, open_split
+from recipes import RECIPES, Recipe
 
 
 def main() -> None:
     # Parse.
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--save-every", type=float, default=180, help="seconds between checkpoints")
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps, to measure or to try")
+    parser.add_argument(
+        "--max-steps", type=int, help="stop after so many steps, to measure or to try"
+    )
     for field in dataclasses.fields(Recipe):
         flag = "--" + field.name.replace("_", "-")
         kind = _boolean if field.type is bool else field.type
-        parser.add_argument(flag, type=kind, default=argparse.SUPPRESS)  # type: ignore[arg-type]
+        parser.add_argument(flag, type=kind, default=argparse.SUPPRESS)
     options = vars(parser.parse_args())
     out, save_every = options.pop("out"), options.pop("save_every")
     max_steps = options.pop("max_steps") or math.inf
@@ -50,7 +54,9 @@ def main() -> None:
     # Processes and device.
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    device = (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    )
     if world > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
     if cuda:
@@ -59,7 +65,7 @@ def main() -> None:
 
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
-    net = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
+    net: Any = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
     train_set, test_set = (
         open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
         for t in (True, False)
@@ -74,7 +80,10 @@ def main() -> None:
     # Optimizer. Batch-norm scales and biases are not decayed.
     decayed = [p for p in net.parameters() if p.dim() > 1]
     others = [p for p in net.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=recipe.nesterov)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     autocast = torch.autocast(
@@ -123,7 +132,13 @@ def main() -> None:
         losses = torch.zeros((), device=device)
         began, first = time.monotonic(), step - epoch * steps_per_epoch
         batches = train_set.epoch(epoch, first)
-        bar = tqdm(batches, f"epoch {epoch + 1}/{recipe.epochs}", steps_per_epoch, initial=first, disable=rank > 0)
+        bar = tqdm(
+            batches,
+            f"epoch {epoch + 1}/{recipe.epochs}",
+            steps_per_epoch,
+            initial=first,
+            disable=rank > 0,
+        )
         for images, labels in bar:
             torch.manual_seed(recipe.seed + step * world + rank)  # dropout repeats itself on resume
             for group in optimizer.param_groups:
@@ -147,7 +162,15 @@ def main() -> None:
         accuracy = evaluate(net, test_set, autocast)
         seconds = time.monotonic() - began
         mean_loss = (losses / max(1, step - epoch * steps_per_epoch - first)).item()
-        history.append({"epoch": epoch + 1, "T": net.num_steps, "loss": mean_loss, "top1": accuracy, "seconds": seconds})
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "T": net.num_steps,
+                "loss": mean_loss,
+                "top1": accuracy,
+                "seconds": seconds,
+            }
+        )
         if log:
             print(json.dumps(history[-1]), flush=True)
             log.add_scalar("loss/train", mean_loss, step)
@@ -170,14 +193,14 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
 def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
     """Share of the split that the model names right, over all processes."""
     model.eval()
-    right: Tensor | int = 0
+    right = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     for images, labels in batches.epoch(0):
         with autocast:
             logits = model(images.contiguous(memory_format=torch.channels_last))
-        right = right + (logits.argmax(1) == labels).sum()
+        right += (logits.argmax(1) == labels).sum()
     if dist.is_initialized():
         dist.all_reduce(right)
-    return int(right) / batches.num_pictures
+    return right.item() / batches.num_pictures
 
 
 def provenance(device: torch.device, world: int) -> dict[str, Any]:

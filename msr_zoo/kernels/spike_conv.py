@@ -1,4 +1,4 @@
-"""A convolution of spikes that keeps its input for backward as one bit a spike, not sixteen or 32."""
+"""A convolution of spikes that keeps its input for backward as one bit a spike."""
 
 import math
 from typing import Any

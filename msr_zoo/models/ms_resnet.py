@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from msr_zoo.kernels.spike_conv import SpikeConv2d
 from msr_zoo.models import tags
 from msr_zoo.models.build import build
-from msr_zoo.neurons import DECAY, THRESHOLD, LIF
+from msr_zoo.neurons import DECAY, LIF, THRESHOLD
 
 __all__ = ["MSBlock", "MSResNet"]
 
@@ -49,7 +49,7 @@ class MSBlock(nn.Module):
         self.shortcut = shortcut(in_channels, channels, stride, pool_shortcut)
 
     def forward(self, x: Tensor, num_steps: int) -> Tensor:
-        """Potentials (T, B, C, H, W), or (1, B, C, H, W) if constant in time, to (T, B, C', H', W')."""
+        """Potentials (T, B, C, H, W) in and out; (1, B, C, H, W) in if constant in time."""
         # What is constant in time passes the shortcut once; only spikes differ from step to step.
         branch = self.branch(x.expand(num_steps, -1, -1, -1, -1))
         # The shortcut adds potentials, and no LIF follows the addition (eq. 9 of the paper).
@@ -95,8 +95,8 @@ def _stem(kind: str, in_chans: int, channels: int) -> nn.Sequential:
 class MSResNet(nn.Module):
     """A deep residual spiking network whose shortcuts carry potentials.
 
-    Takes still pictures (B, C, H, W), shown at each of `num_steps` steps, or event frames and videos
-    (B, T, C, H, W), which bring their own T. No state is kept between calls.
+    Takes still pictures (B, C, H, W), shown at each of `num_steps` steps, or event frames and
+    videos (B, T, C, H, W), which bring their own T. No state is kept between calls.
     """
 
     block: Callable[..., nn.Module] = MSBlock
@@ -158,6 +158,8 @@ class MSResNet(nn.Module):
             self.stages.append(name)
             self.feature_info.append({"num_chs": width, "reduction": reduction, "module": name})
         self.lif = self._neuron()
+        self.global_pool: nn.Module
+        self.fc: nn.Module
         self.global_pool, self.fc = create_classifier(before, num_classes, pool_type=global_pool)
         self.init_weights(zero_init_last)
 
@@ -178,25 +180,21 @@ class MSResNet(nn.Module):
                 if isinstance(module, MSBlock):
                     nn.init.zeros_(module.bn2.weight)
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         return {"stem": r"^stem", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         return set()
 
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
-        pool = self.global_pool.pool_type if global_pool is None else global_pool
+        pool = str(self.global_pool.pool_type) if global_pool is None else global_pool
         self.global_pool, self.fc = create_classifier(
             self.num_features, num_classes, pool_type=pool
         )
@@ -216,10 +214,8 @@ class MSResNet(nn.Module):
 
     def _stage(self, name: str, x: Tensor, num_steps: int) -> Tensor:
         for block in self.get_submodule(name).children():
-            if self.grad_checkpointing and not torch.jit.is_scripting():
-                x = checkpoint(block, x, num_steps)
-            else:
-                x = block(x, num_steps)
+            args = (x, num_steps)
+            x = checkpoint(block, *args) if self.grad_checkpointing else block(*args)
         return x
 
     def _spikes(self, x: Tensor) -> Tensor:
@@ -237,7 +233,9 @@ class MSResNet(nn.Module):
         x = self.global_pool(x)
         if self.drop_rate:
             x = nn.functional.dropout(x, p=self.drop_rate, training=self.training)
-        return x if pre_logits else self.fc(x)
+        if not pre_logits:
+            x = self.fc(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -257,7 +255,7 @@ class MSResNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Potentials after the stem (index 0) and each stage, (B, C, H, W), averaged over the steps.
+        """Potentials (B, C, H, W) after the stem (index 0) and each stage, averaged over T.
 
         `norm` asks for firing rates instead of potentials at the last stage.
         """
@@ -324,7 +322,8 @@ def msresnet34(pretrained: bool = False, **kwargs: Any) -> MSResNet:
 def msresnet104(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-104 for 224 or 288 px pictures: a deep stem, and shortcuts that pool."""
     args = {"depths": (3, 8, 32, 8), **_IMAGENET, "stem": "deep", "pool_shortcut": True}
-    return _create("msresnet104", pretrained, **{**args, "num_steps": 5, "drop_rate": 0.2, **kwargs})
+    args = {**args, "drop_rate": 0.2, **kwargs}
+    return _create("msresnet104", pretrained, defaults={"num_steps": 5}, **args)
 
 
 @register_model
@@ -366,5 +365,5 @@ def msresnet482(pretrained: bool = False, **kwargs: Any) -> MSResNet:
 @register_model
 def msresnet20_dvs(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-20 for 128 px event frames of two polarities."""
-    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2", "num_steps": 10}
-    return _create("msresnet20_dvs", pretrained, **{**args, **kwargs})
+    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2"}
+    return _create("msresnet20_dvs", pretrained, defaults={"num_steps": 10}, **{**args, **kwargs})

@@ -13,15 +13,25 @@ from msr_zoo.neurons import DECAY, THRESHOLD
 HUB_OWNER = "msr-zoo"
 
 CIFAR10_CLASSES = (
-    "airplane automobile bird cat deer dog frog horse ship truck".split()
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """Weights of one model; `sha256` is set for those that we made, and checked wherever they come from.
+    """Weights of one model; those that we made have a digest, checked wherever they come from.
 
-    `num_steps`, `decay` and `threshold` are not in the tensors, so a strict load cannot notice a wrong one.
+    `num_steps`, `decay` and `threshold` are not in the tensors, so a strict load cannot notice a
+    wrong one.
     """
 
     num_steps: int
@@ -48,7 +58,7 @@ _CIFAR10 = {
     "interpolation": "bilinear",
     "mean": (0.4914, 0.4822, 0.4465),
     "std": (0.2470, 0.2435, 0.2616),
-    "label_names": tuple(CIFAR10_CLASSES),
+    "label_names": CIFAR10_CLASSES,
 }
 _DVS = {"num_classes": 10, "input_size": (2, 128, 128), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
 
