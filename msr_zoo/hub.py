@@ -79,7 +79,11 @@ def _save_config(model: Any, file: Path) -> None:
         "decay": model.decay,
         "threshold": model.threshold,
     }
-    sections = {}
+    sections: dict[str, Any] = {}
+    # timm takes the names of classes out of its own configuration, and puts in what it is given.
+    labels = model.pretrained_cfg.get("label_names") or ()
+    if len(labels) == model.num_classes:
+        sections["label_names"] = list(labels)
     if any(isinstance(module, LIF) for module in model.modules()):
         sections["spiking"] = {
             "neuron": "LIF",

@@ -11,9 +11,7 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -28,10 +26,11 @@ from tqdm import tqdm
 
 import msr_zoo
 from data import Batches, open_split
+from provenance import provenance
 from recipes import RECIPES, Recipe
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     # Parse.
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -46,7 +45,7 @@ def main() -> None:
         flag = "--" + field.name.replace("_", "-")
         kind = _boolean if field.type is bool else field.type
         parser.add_argument(flag, type=kind, default=argparse.SUPPRESS)
-    options = vars(parser.parse_args())
+    options = vars(parser.parse_args(arguments))
     out, save_every = options.pop("out"), options.pop("save_every")
     max_steps = options.pop("max_steps") or math.inf
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
@@ -65,11 +64,14 @@ def main() -> None:
 
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
-    net: Any = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
-    train_set, test_set = (
-        open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
-        for t in (True, False)
-    )
+    try:
+        net: Any = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
+        train_set, test_set = (
+            open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
+            for t in (True, False)
+        )
+    except ValueError as error:
+        parser.error(str(error))
     if len(train_set.classes) != net.num_classes:
         net.reset_classifier(len(train_set.classes))
     net = net.to(device, memory_format=torch.channels_last)
@@ -96,7 +98,7 @@ def main() -> None:
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["recipe"] != dataclasses.asdict(recipe):
-            raise SystemExit(f"{checkpoint} was made by another recipe; choose another --out")
+            parser.error(f"{checkpoint} was made by another recipe; choose another --out")
         net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
@@ -155,7 +157,8 @@ def main() -> None:
             step += 1
             if step - start >= max_steps or ending:
                 save(step)
-                raise SystemExit(f"stopped after step {step}; the checkpoint is {checkpoint}")
+                print(f"stopped after step {step}; the same command goes on from {checkpoint}")
+                return
             if time.monotonic() - last_saved > save_every:
                 save(step)
                 last_saved = time.monotonic()
@@ -201,20 +204,6 @@ def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
     if dist.is_initialized():
         dist.all_reduce(right)
     return right.item() / batches.num_pictures
-
-
-def provenance(device: torch.device, world: int) -> dict[str, Any]:
-    """What a figure has to name: commit, versions, device."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "commit": commit.stdout.strip() or "unknown",
-        "torch": torch.__version__,
-        "msr_zoo": msr_zoo.__version__,
-        "device": name or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "processes": world,
-    }
 
 
 def _boolean(text: str) -> bool:

@@ -134,7 +134,7 @@ class MSResNet(nn.Module):
         self.stem = _stem(stem, in_chans, channels[0])
         reduction = 1 if stem == "3x3" else 2
         self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         before = channels[0]
         self.stages: list[str] = []
         for index, (depth, width) in enumerate(zip(depths, channels, strict=True), start=1):
