@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 import msr_zoo
 from data import Batches, open_split
+from msr_zoo.pretrained import WeightsError
 from provenance import provenance
 from recipes import RECIPES, Recipe
 
@@ -65,12 +66,14 @@ def main(arguments: list[str] | None = None) -> None:
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
     try:
-        net: Any = msr_zoo.create_model(recipe.model, num_steps=recipe.num_steps)
+        net: Any = msr_zoo.create_model(
+            recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps
+        )
         train_set, test_set = (
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
             for t in (True, False)
         )
-    except ValueError as error:
+    except (ValueError, WeightsError) as error:
         parser.error(str(error))
     if len(train_set.classes) != net.num_classes:
         net.reset_classifier(len(train_set.classes))

@@ -34,6 +34,15 @@ def test_exported_weights_are_those_of_the_run_rounded_once(weights, tmp_path):
         assert torch.equal(value, saved[key].half().float() if half else saved[key]), key
 
 
+def test_training_starts_from_exported_weights(weights, pictures, tmp_path):
+    options = ("--model", f"local-dir:{weights}", "--pretrained", "true", "--lr", "0")
+    train.main(arguments(pictures, tmp_path / "tuned", *options))
+    tuned = torch.load(tmp_path / "tuned" / "last.pt", weights_only=True)["model"]
+    model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
+    for key, value in model.named_parameters():
+        assert torch.equal(value, tuned[key]), key
+
+
 def test_results_say_what_was_measured(weights):
     results = json.loads((weights / "results.json").read_text())
     assert results["num_pictures"] == 10
