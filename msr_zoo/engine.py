@@ -56,7 +56,7 @@ class EventEngine:
         rates: dict[str, Tensor] = {}
         pooled = []
         for part in x.split(self._pictures_at_once(model, x)):
-            stem, steps = model.stem_potentials(part)
+            stem, steps = model._before_blocks(part)
             with self._borrow(steps, stem) as memory:
                 pooled.append(self._run(stem, memory, rates))
         self._rates = {name: rate / len(x) for name, rate in rates.items()}
