@@ -23,7 +23,7 @@ Tile conv_tile() {
 
 // Pixels times steps of a tile: enough to pay for loading a chunk of weights into the first-level
 // cache, few enough that their sums and lists stay in the second.
-constexpr int64_t kRuns = 288;
+constexpr int64_t kRuns = 304;
 
 // Below this many outputs, waking a second thread costs more than it does.
 constexpr int64_t kWorthThreads = 16384;

@@ -8,8 +8,9 @@
 namespace ISA {
 namespace {
 
-// A list is written in whole vectors: this many entries beyond its end may be touched.
-constexpr int64_t kSlack = 32;
+// A list is written in whole vectors, and filled up behind its end: so many entries may be touched.
+constexpr int64_t kFill = 32;
+constexpr int64_t kSlack = 2 * kFill;
 
 #if defined(__AVX512VBMI2__)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from msr_zoo.kernels import native, native_conv
 from msr_zoo.kernels.native_conv import Norm
-from msr_zoo.models.ms_resnet import MSBlock, MSResNet, fold
+from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
 # Above this firing rate oneDNN's dense convolution is the faster one (benchmarks/engine.py).
@@ -108,8 +108,10 @@ class Shortcut:
 
     def __call__(self, potential: Tensor) -> Tensor:
         """(T, B, H, W, lanes) in and out."""
-        pictures = potential[..., : self.channels_in].movedim(-1, 2)
-        return native_conv.pad_lanes(fold(self.layers, pictures).movedim(2, -1))
+        # Through one dimension, so that the strides of single pictures too say channels-last.
+        pictures = potential.flatten().view(-1, *potential.shape[2:])[..., : self.channels_in]
+        convolved = self.layers(pictures.movedim(-1, 1)).movedim(1, -1)
+        return native_conv.pad_lanes(convolved.unflatten(0, potential.shape[:2]))
 
 
 @dataclass(frozen=True, kw_only=True)

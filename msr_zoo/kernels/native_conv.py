@@ -45,9 +45,10 @@ class Norm:
     shift: Tensor
 
 
-def pad_lanes(x: Tensor, value: float = 0.0) -> Tensor:
-    """Pad the last dimension, the channels, to lanes."""
-    return F.pad(x, (0, lanes_of(x.shape[-1]) - x.shape[-1]), value=value).contiguous()
+def pad_lanes(x: Tensor) -> Tensor:
+    """Pad the last dimension, the channels, to lanes; contiguous."""
+    missing = lanes_of(x.shape[-1]) - x.shape[-1]
+    return (F.pad(x, (0, missing)) if missing else x).contiguous()
 
 
 def pack_weight(weight: Tensor) -> Tensor:
