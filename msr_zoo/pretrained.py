@@ -66,7 +66,7 @@ def _search(name: str, hub_id: str, sha256: str | None, cache_dir: str | Path | 
                 return _download(f"{mirror.rstrip('/')}/{name}/{WEIGHTS_NAME}", sha256, cache_dir)
             return verified(Path(mirror).expanduser() / name / WEIGHTS_NAME, sha256)
         except OSError as error:
-            tried.append(f"{MIRROR} ({mirror}: {_reason(error)})")
+            tried.append(f"{MIRROR} ({mirror}: {reason(error)})")
     try:
         file = _from_hub(hub_id, WEIGHTS_NAME, cache_dir)
     except WeightsError as error:
@@ -135,10 +135,11 @@ def _from_hub(hub_id: str, filename: str, cache_dir: str | Path | None) -> Path:
         )
     # The client's transport, and so its exceptions, differ from one of its versions to the next.
     except Exception as error:
-        raise WeightsError(f"the Hub ({hub_id}: {_reason(error)})") from error
+        raise WeightsError(f"the Hub ({hub_id}/{filename}: {reason(error)})") from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a file was not had, in a few words."""
     if isinstance(error, LocalEntryNotFoundError):
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             return "not in its cache, and HF_HUB_OFFLINE is set"
@@ -146,7 +147,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RepositoryNotFoundError):
         return "no such repository"
     if isinstance(error, EntryNotFoundError):
-        return f"no {WEIGHTS_NAME} there"
+        return "no such file there"
     if isinstance(error, FileNotFoundError):
         return "not there"
     if isinstance(error, urllib.error.HTTPError):

@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import timm
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from timm.models import PretrainedCfg, get_pretrained_cfg, model_entrypoint
 from torch import nn
+
+from msr_zoo.pretrained import WeightsError, reason
 
 Filter = str | Iterable[str]
 
@@ -53,7 +56,11 @@ def create_model(model_name: str, pretrained: bool = False, **kwargs: Any) -> nn
     """
     if not model_name.partition(":")[1]:
         _check(model_name)
-    return timm.create_model(model_name, pretrained, **kwargs)
+    try:
+        return timm.create_model(model_name, pretrained, **kwargs)
+    # Weights are fetched by us; only a repository's config.json is fetched by timm.
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise WeightsError(f"No config.json found for {model_name}: {reason(error)}.") from error
 
 
 def _check(model_name: str) -> None:

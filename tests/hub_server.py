@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = re.sub("/resolve/(main|[0-9a-f]{40})/", "/", path)
         repo = "/".join(path.split("/")[:2])
         data = self.server.files.get(path)
-        # A Hub commit names its content; the client takes a cached file of the same commit as it is.
+        # The client takes a cached file of the same commit as it is.
         self.commit = hashlib.sha1(data or b"").hexdigest()
         if data is None:
             known = any(name.startswith(f"{repo}/") for name in self.server.files)

@@ -156,11 +156,11 @@ def test_a_pickle_is_refused_wherever_it_lies(made, server, monkeypatch, tmp_pat
         load()
     assert "\n" not in str(error.value)
     server.files = {f"{REPO}/pytorch_model.bin": pickled}
-    with pytest.raises(RuntimeError, match=r"no model\.safetensors there"):
+    with pytest.raises(RuntimeError, match=r"model\.safetensors: no such file there"):
         load(cache_dir=tmp_path / "other")
     config = {"me/mine/config.json": (made[0] / "config.json").read_bytes()}
     server.files = {**config, "me/mine/pytorch_model.bin": pickled}
-    with pytest.raises(RuntimeError, match=r"no model\.safetensors there"):
+    with pytest.raises(RuntimeError, match=r"model\.safetensors: no such file there"):
         load("hf-hub:me/mine")
     with pytest.raises(RuntimeError, match=r"is not named \.safetensors"):
         load(pretrained_cfg_overlay={"file": str(tmp_path / "model.pth")})
@@ -246,7 +246,7 @@ def test_nothing_found_says_where_it_looked_and_what_to_do(server, monkeypatch, 
     assert "msresnet34.in1k" in message
     assert str(pretrained.WHEEL) in message
     assert str(tmp_path) in message
-    assert f"{tags.HUB_OWNER}/msresnet34.in1k: no such repository" in message
+    assert f"{tags.HUB_OWNER}/msresnet34.in1k/model.safetensors: no such repository" in message
     assert "Go online, or set MSR_ZOO_MIRROR" in message
     assert "\n" not in message
 
@@ -335,6 +335,16 @@ def test_repository_restores_its_own_steps(made, weights, server):
     assert (model.num_steps, model.decay, model.threshold) == (3, 0.5, 0.75)
     assert_same(model, made[1])
     assert msr_zoo.create_model("hf-hub:me/mine", pretrained=True, num_steps=1).num_steps == 1
+
+
+def test_a_repository_that_is_not_there_is_named(server, monkeypatch):
+    with pytest.raises(
+        RuntimeError, match=r"^No config\.json found for hf-hub:me/no: no such repo"
+    ):
+        msr_zoo.create_model("hf-hub:me/no", pretrained=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(RuntimeError, match="not in its cache, and HF_HUB_OFFLINE is set"):
+        msr_zoo.create_model("hf-hub:me/no", pretrained=True)
 
 
 def in_this_repository():

@@ -10,7 +10,7 @@ import torch
 from timm.data import create_dataset, create_loader
 from torch import Tensor
 
-from augment import random_crop_flip, random_resized_crop_flip
+from augment import crop_flip, draw_shifts, draw_windows, resized_crop
 from pictures import Pictures, SizesDifferError, open_pictures
 from recipes import Recipe
 
@@ -107,12 +107,14 @@ class MemoryBatches:
             chosen = chosen.to(self.images.device)
             images = self.images[chosen].permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
             if self.train:
-                generator = _generator(self.recipe.seed, epoch, batch, self.rank)
-                if self.recipe.crop_padding:
-                    images = random_crop_flip(images, self.recipe.crop_padding, generator)
-                else:
-                    images = random_resized_crop_flip(images, self.size, generator)
+                images = self._augmented(images, _generator(self.recipe.seed, epoch, batch))
             yield (images.float() - self.mean) / self.std, self.labels[chosen]
+
+    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        batch, mine = self.recipe.batch_size, slice(self.rank, None, self.world)
+        if padding := self.recipe.crop_padding:
+            return crop_flip(images, padding, draw_shifts(batch, padding, generator)[mine])
+        return resized_crop(images, self.size, draw_windows(batch, generator)[mine])
 
 
 def _generator(*seed: int) -> torch.Generator:

@@ -19,9 +19,7 @@ class Recipe:
     label_smoothing: float = 0.0
     crop_padding: int = 0  # pixels; 0 takes a random resized crop
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
-    pretrained: bool = (
-        False  # start from the weights that `model` names
-    )
+    pretrained: bool = False  # start from the weights that `model` names
     seed: int = 0
 
 

@@ -29,6 +29,7 @@ from data import Batches, open_split
 from msr_zoo.pretrained import WeightsError
 from provenance import provenance
 from recipes import RECIPES, Recipe
+from sync_norm import synchronise
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     device = (
         torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     )
+    if recipe.batch_size % world:
+        parser.error(f"a batch of {recipe.batch_size} does not divide among {world} processes")
     if world > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
     if cuda:
@@ -78,8 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
     if len(train_set.classes) != net.num_classes:
         net.reset_classifier(len(train_set.classes))
     net = net.to(device, memory_format=torch.channels_last)
-    if world > 1 and cuda:
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    if world > 1:
+        net = synchronise(net, device)
     model = DistributedDataParallel(net) if world > 1 else net
 
     # Optimizer. Batch-norm scales and biases are not decayed.

@@ -38,13 +38,14 @@ def build(
     kwargs = {**(defaults or {}), **(tag.model_args() if tag else {}), **kwargs}
     if pretrained:
         cfg = _fetched(cfg, cache_dir)
+    stages = range(len(kwargs["channels"]) + 1)  # the stem's output is the first feature
     model: Any = build_model_with_cfg(
         cls,
         variant,
         pretrained,
         pretrained_cfg=asdict(cfg),
         pretrained_filter_fn=weights.check_keys,
-        feature_cfg={"feature_cls": "getter"},
+        feature_cfg={"feature_cls": "getter", "out_indices": tuple(stages)},
         **kwargs,
     )
     # timm records what the caller passed and no more; an export must rebuild the model from this.

@@ -1,11 +1,11 @@
 import torch
 
-from augment import random_crop_flip, random_resized_crop_flip
+from augment import crop_flip, draw_shifts, draw_windows, resized_crop
 
 
 def test_crop_is_a_window_of_the_padded_picture_or_its_mirror():
     images = torch.randint(1, 255, (32, 3, 8, 10), dtype=torch.uint8)
-    cropped = random_crop_flip(images, 2, torch.Generator().manual_seed(0))
+    cropped = crop_flip(images, 2, draw_shifts(32, 2, torch.Generator().manual_seed(0)))
     assert cropped.shape == images.shape
     flips = 0
     for image, crop in zip(images, cropped, strict=True):
@@ -19,19 +19,19 @@ def test_crop_is_a_window_of_the_padded_picture_or_its_mirror():
     assert 4 < flips < 28
 
 
-def test_crop_repeats_itself_for_one_seed():
-    images = torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8)
-    first, second, other = (
-        random_crop_flip(images, 4, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
+def test_a_share_of_the_batch_is_cropped_as_in_the_whole():
+    images = torch.randint(0, 255, (8, 3, 8, 8), dtype=torch.uint8)
+    shifts = draw_shifts(8, 4, torch.Generator().manual_seed(1))
+    whole, share = crop_flip(images, 4, shifts), crop_flip(images[1::2], 4, shifts[1::2])
+    assert torch.equal(whole[1::2], share)
+    assert not torch.equal(shifts, draw_shifts(8, 4, torch.Generator().manual_seed(2)))
 
 
 def test_resized_crop_of_everything_is_the_picture_or_its_mirror():
     # An aspect other than 1 would cut something away, so the picture changes along one axis only.
     ramp = torch.arange(16, dtype=torch.uint8).expand(64, 3, 16, 16)
-    cropped = random_resized_crop_flip(ramp, (16, 16), torch.Generator().manual_seed(0), (1, 1))
+    windows = draw_windows(64, torch.Generator().manual_seed(0), (1, 1))
+    cropped = resized_crop(ramp, (16, 16), windows)
     rising = (cropped[..., -1] > cropped[..., 0]).all((1, 2))
     falling = (cropped[..., -1] < cropped[..., 0]).all((1, 2))
     assert (rising | falling).all()
@@ -42,6 +42,6 @@ def test_resized_crop_of_everything_is_the_picture_or_its_mirror():
 
 def test_resized_crop_stays_inside_and_has_the_asked_size():
     images = torch.full((16, 3, 20, 30), 7, dtype=torch.uint8)
-    cropped = random_resized_crop_flip(images, (8, 12), torch.Generator().manual_seed(0))
+    cropped = resized_crop(images, (8, 12), draw_windows(16, torch.Generator().manual_seed(0)))
     assert cropped.shape == (16, 3, 8, 12)
     assert torch.allclose(cropped, torch.tensor(7.0))

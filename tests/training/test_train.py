@@ -69,6 +69,19 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(pictures, tmp_path):
+    # Two steps: later ones differ as rounding flips a spike here and there.
+    options = ("--precision", "float32", "--max-steps", "2")
+    train.main(arguments(pictures, tmp_path / "one", *options))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, str(SCRIPT), *arguments(pictures, tmp_path / "two", *options)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one, two = checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two")
+    for key, value in one["model"].items():
+        torch.testing.assert_close(value, two["model"][key], rtol=1e-3, atol=1e-5, msg=key)
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 @pytest.mark.slow
 def test_killed_run_goes_on_batch_for_batch(pictures, tmp_path, name):
