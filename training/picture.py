@@ -1,6 +1,6 @@
 """Draw the spikes of a model for the example picture: the picture at the head of the README.
 
-    python training/picture.py msr_zoo/weights/msresnet20.cifar10 --out training/results/spikes.png
+python training/picture.py msr_zoo/weights/msresnet20.cifar10 --out training/results/spikes.png
 """
 
 import argparse
@@ -54,7 +54,9 @@ def main() -> None:
             left = 2 * LABEL + GAP + step * (CELL + GAP)
             canvas.paste(tile(spikes[step]), (left, top))
             text = f"{float(rates[name][step]):.2f}"
-            draw.text((left, top + CELL - 18), text, fill=PAPER, font=font)
+            corner = (left, top + CELL - 18)
+            draw.rectangle(draw.textbbox(corner, text, font=font), fill=SILENT)
+            draw.text(corner, text, fill=PAPER, font=font)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     canvas.quantize(64).save(options.out, optimize=True)
     print(f"{options.out}: {', '.join(layers)}")
