@@ -48,7 +48,7 @@ class Predictor:
             )
         self.labels = label_names(self.model)
         self.top_k = min(top_k, len(self.labels))
-        config = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
+        config = resolve_data_config(model=model)
         self.transform = create_transform(**config)
 
     @torch.inference_mode()

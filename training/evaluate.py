@@ -57,7 +57,7 @@ def main() -> None:
         **measure(model, batches),
         "seeds": [json.loads(training.read_text())["recipe"]["seed"]] if training.exists() else [],
         "command": " ".join(["python", *sys.argv]),
-        "provenance": provenance(device),
+        **provenance(device),
     }
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{out}: top-1 {results['top1'][0]:.2%}")

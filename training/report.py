@@ -116,7 +116,7 @@ the non-spiking twin {operations["twin_mac"]:.4g} MAC |
 torch {made["torch"]}, commit {made["commit"][:12]}; training.json holds loss and accuracy of every
 epoch. The last epoch's weights, chosen by nothing but the end of the schedule. Evaluated in float32
 from the float16 tensors of this repository by `{results["command"]}`, \
-commit {results["provenance"]["commit"][:12]}; results.json holds all of it.
+commit {results["commit"][:12]}; results.json holds all of it.
 
 **Limits.** One training run a seed, so the interval is that of the pictures, not of the training.
 Meant for pictures like those of its data set; it names one of its classes for any picture at all.
