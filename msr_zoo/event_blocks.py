@@ -12,7 +12,7 @@ from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
 # Above this firing rate oneDNN's dense convolution is the faster one (benchmarks/engine.py).
-DENSE_ABOVE = 0.4
+DENSE_ABOVE = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)

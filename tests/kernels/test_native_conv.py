@@ -81,7 +81,7 @@ def test_equals_torch(channels_in, channels_out, kernel, stride):
         expected = convolved * scale + shift + (residual * residual_scale + residual_shift)
 
         fired = native_conv.silent(steps, 2, *convolved.shape[-2:], channels_out)
-        kept = channels_last(residual)
+        kept = channels_last(residual).clone()  # written in place
         counts = native_conv.conv_lif(
             pack(spikes),
             native_conv.pack_weight(weight),
