@@ -99,8 +99,9 @@ def _decompressor(compression: int, path: Path) -> Callable[[bytes], bytes]:
 
             def zstd_frame(data: bytes) -> bytes:
                 try:
-                    with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-                        return reader.read(_MAX_PACKET)
+                    if not 0 <= zstandard.frame_content_size(data) <= _MAX_PACKET:
+                        raise _DamageError
+                    return bytes(zstandard.ZstdDecompressor().decompress(data))
                 except (zstandard.ZstdError, MemoryError):
                     raise _DamageError from None
 

@@ -16,14 +16,14 @@ from .stream import Decoded, warn_damage
 _SENSORS = ((34, 34), (240, 180), (304, 240))  # N-MNIST, N-Caltech101, the camera itself
 _OVERFLOW_ROW = 240  # a row below the sensor: no event, the clock moved on by _OVERFLOW_US
 _OVERFLOW_US = 1 << 13
-_FEWEST = 16
+_FEWEST, _ENOUGH = 16, 8192  # events to judge by
 
 
 def looks_like_atis(raw: Bytes) -> bool:
-    """Tell whether bytes read as this format: pixels within the sensor, time almost never back."""
+    """Tell whether a file begins in this format: rows of the sensor, time almost never back."""
     if len(raw) < 5 * _FEWEST:
         return False
-    events = raw[: len(raw) // 5 * 5].reshape(-1, 5)
+    events = raw[: min(len(raw) // 5, _ENOUGH) * 5].reshape(-1, 5)
     t = events[:, 2:].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]) & 0x7FFFFF
     orderly = np.mean(t[1:] >= t[:-1]) > 0.95
     moving = t.min() < t.max() and bool((events[:, :2] != events[0, :2]).any())

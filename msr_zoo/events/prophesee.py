@@ -91,14 +91,15 @@ def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[IntArray, IntAr
     """Return the upper and lower 32 bits of every word.
 
     The IMX636 sends the upper half first, the GenX320 the lower, and not every header says which.
-    The half that carries the time is the one whose TIME_HIGH words count upwards.
+    The half that carries the time is the one whose TIME_HIGH words count upwards in small steps;
+    in the other, masks that look like TIME_HIGH stay or jump.
     """
     halves = whole_words(body, "<u8", path).view("<u4").reshape(-1, 2)
 
     def ascents(upper: NDArray[np.uint32]) -> int:
         high = upper[(upper >> 28) == TIME_HIGH].astype(np.int64)
         step = np.diff(high)
-        return int(((step >= 0) & (step < 1 << 14)).sum()) - int((step < 0).sum()) + len(high[:1])
+        return int(((step > 0) & (step < 1 << 14)).sum()) - int((abs(step) >= 1 << 14).sum())
 
     legacy = "legacy" in header.lower() or ascents(halves[:, 0]) > ascents(halves[:, 1])
     return (halves[:, 0], halves[:, 1]) if legacy else (halves[:, 1], halves[:, 0])

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,16 @@ def test_time_goes_on_past_the_overflow(write, bits, tmp_path):
     shift = events.t[0] - found.t[0]
     assert shift in (0, 2**bits)
     np.testing.assert_array_equal(found.t + shift, events.t)
+
+
+@pytest.mark.parametrize("upper_first", [True, False])
+@pytest.mark.parametrize("column", [0, 31])
+def test_evt21_halves_are_told_apart_by_the_time(upper_first, column, tmp_path):
+    # In column 31 every mask is 0x80000000, which looks like a TIME_HIGH word.
+    events = random_events(3000, **HIGH)
+    x = (events.x // 32 * 32 + column).astype(np.int16)
+    events = replace(events, x=np.minimum(x, 1279))
+    assert_same(read(writers.evt21(events, upper_first=upper_first), tmp_path), events)
 
 
 def test_atis_overflow_records_move_time_on(tmp_path):
@@ -237,8 +248,7 @@ def test_real_aedat4(shared_data):
 @pytest.mark.data
 def test_real_aedat2(shared_data, tmp_path):
     with tarfile.open(shared_data / "dvs128-objects.tar.xz") as archive:
-        for number in range(2):
-            member = [m for m in archive if m.name.endswith(".aedat")][number]
+        for member in [m for m in archive if m.name.endswith(".aedat")][:3]:
             data = archive.extractfile(member).read()
             path = tmp_path / "dvs.aedat"
             path.write_bytes(data)

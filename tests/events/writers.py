@@ -180,18 +180,26 @@ def aedat4(events, *, compression=0, per_packet=5000):
         records = np.zeros(len(part), layout)
         records["t"], records["x"], records["y"] = part.t, part.x, part.y
         records["on"] = part.polarity
-        body = _flatbuffer([("vector", (len(part), records.tobytes()))], b"EVTS")
-        body = struct.pack("<I", len(body)) + body
-        if compression == 1:
-            import lz4.frame
-
-            body = lz4.frame.compress(body)
-        elif compression == 3:
-            import zstandard
-
-            body = zstandard.compress(body)
-        file.write(struct.pack("<ii", 1, 5) + b"other" + struct.pack("<ii", 3, len(body)) + body)
+        for stream, count, data, kind in (
+            (1, 0, b"", b"IMUS"),  # to be skipped
+            (3, len(part), records.tobytes(), b"EVTS"),
+        ):
+            body = _flatbuffer([("vector", (count, data))], kind)
+            body = _compressed(struct.pack("<I", len(body)) + body, compression)
+            file.write(struct.pack("<ii", stream, len(body)) + body)
     return file.getvalue()
+
+
+def _compressed(data, compression):
+    if compression == 1:
+        import lz4.frame
+
+        return lz4.frame.compress(data)
+    if compression == 3:
+        import zstandard
+
+        return zstandard.compress(data)
+    return data
 
 
 def atis_bin(events):
