@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msr_zoo.kernels import native
 from msr_zoo.kernels.autocast import register_autocast
 from msr_zoo.kernels.bits import pack_bits, unpack_bits
 
@@ -12,17 +13,19 @@ from msr_zoo.kernels.bits import pack_bits, unpack_bits
 def lif(x: Tensor, decay: float, threshold: float, window: float) -> Tensor:
     """Spikes of x's dtype for input currents x (T, ...), one independent neuron an element.
 
-    u_t = decay * u_{t-1} * (1 - s_{t-1}) + x_t with u_0 = s_0 = 0, and s_t = 1 where u_t is strictly
-    greater than `threshold`. Backward passes 1 where |u_t - threshold| < window / 2 and nothing
-    through the reset (Hu et al., TNNLS 2024). Potentials are accumulated in float32 for half
-    precision, in x's dtype otherwise. Under autocast a float32 x is cast to the autocast dtype.
+    u_t = decay * u_{t-1} * (1 - s_{t-1}) + x_t with u_0 = s_0 = 0, and s_t = 1 where u_t is
+    strictly greater than `threshold`. Backward passes 1 where |u_t - threshold| < window / 2 and
+    nothing through the reset (Hu et al., TNNLS 2024). Potentials are accumulated in float32 for
+    half precision, in x's dtype otherwise. Under autocast float32 is cast to autocast's dtype.
 
     Raises ValueError where x is not floating point or has no step.
     """
     if not x.is_floating_point():
         raise ValueError(f"lif needs floating-point input currents, got {x.dtype}")
     if x.dim() < 2 or x.shape[0] == 0:
-        raise ValueError(f"lif needs input currents of shape (T, ...) with T >= 1, got {tuple(x.shape)}")
+        raise ValueError(
+            f"lif needs input currents of shape (T, ...) with T >= 1, got {tuple(x.shape)}"
+        )
     # The operator sees memory in the order in which it lies, so channels-last stays as it is.
     channels_last = x.dim() == 5 and x[0].movedim(1, -1).is_contiguous()
     if channels_last:
@@ -40,9 +43,14 @@ def _bytes(size: Any) -> Any:
 def _lif(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes (T, N) of contiguous x (T, N), and the packed spikes and windows (T, ceil(N / 8))."""
+    """Spikes (T, N), and spikes and windows packed to (T, ceil(N / 8)).
+
+    The rows of x (T, N) are contiguous; its stride from step to step is 0 for a constant current.
+    """
+    if native.supports(x):
+        return native.forward(x.contiguous(), decay, threshold, window / 2, keep)
     steps, neurons = x.shape
-    spikes = torch.empty_like(x)
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     fired = torch.empty((steps, _bytes(neurons) if keep else 0), dtype=torch.uint8, device=x.device)
     near = torch.empty_like(fired)
     u = torch.zeros_like(x[0], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
@@ -62,15 +70,20 @@ def _(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     fired = x.new_empty((x.shape[0], _bytes(x.shape[1]) if keep else 0), dtype=torch.uint8)
-    return torch.empty_like(x), fired, torch.empty_like(fired)
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return spikes, fired, torch.empty_like(fired)
 
 
 @torch.library.custom_op("msr_zoo::lif_backward", mutates_args=())
 def _lif_backward(grad: Tensor, fired: Tensor, near: Tensor, decay: float) -> Tensor:
     """g_t = grad_t * near_t + decay * (1 - fired_t) * g_{t+1}, all (T, N)."""
+    if native.supports(grad):
+        return native.backward(grad, fired, near, decay)
     steps, neurons = grad.shape
     out = torch.empty_like(grad)
-    g = torch.zeros_like(grad[0], dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
+    g = torch.zeros_like(
+        grad[0], dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32
+    )
     for t in reversed(range(steps)):
         g.masked_fill_(unpack_bits(fired[t : t + 1], neurons)[0], 0).mul_(decay)
         g.add_(grad[t] * unpack_bits(near[t : t + 1], neurons)[0])
@@ -83,7 +96,9 @@ def _(grad: Tensor, fired: Tensor, near: Tensor, decay: float) -> Tensor:
     return torch.empty_like(grad)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _setup_context(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+) -> None:
     _, ctx.decay, _, _, keep = inputs
     if keep:
         ctx.save_for_backward(output[1], output[2])

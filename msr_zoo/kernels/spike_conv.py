@@ -1,4 +1,4 @@
-"""A convolution of spikes that keeps its input for backward as one bit a spike, not sixteen or 32."""
+"""A convolution of spikes that keeps its input for backward as one bit a spike."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_zoo.kernels import native
 from msr_zoo.kernels.autocast import register_autocast
 from msr_zoo.kernels.bits import pack_bits, unpack_bits
 
@@ -38,7 +39,8 @@ def _spike_conv(
 ) -> tuple[Tensor, Tensor]:
     """The convolution, and the spikes packed in the order in which they lie in memory."""
     spikes = _dense(spikes)
-    bits = pack_bits(_in_memory_order(spikes).reshape(1, -1) > 0)
+    flat = _in_memory_order(spikes).reshape(1, -1)
+    bits = native.pack(flat) if native.supports(flat) else pack_bits(flat > 0)
     return F.conv2d(spikes, weight, None, stride, padding), bits
 
 
@@ -71,7 +73,12 @@ def _spike_conv_backward(
     needs: list[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the spikes and of the weight; one that nobody needs comes back empty."""
-    spikes = _spike_image(unpack_bits(bits, math.prod(shape)).to(grad.dtype), shape, in_order)
+    size = math.prod(shape)
+    if native.supports(grad):
+        flat = native.unpack(bits, size, grad.dtype)
+    else:
+        flat = unpack_bits(bits, size).to(grad.dtype)
+    spikes = _spike_image(flat, shape, in_order)
     return _gradients(grad, spikes, weight, stride, padding, needs)
 
 

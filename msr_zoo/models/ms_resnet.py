@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import DropPath, create_classifier
+from timm.layers import DropPath, SelectAdaptivePool2d, create_classifier
 from timm.models import register_model
 from timm.models._features import feature_take_indices
 from timm.models._manipulate import checkpoint
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from msr_zoo.kernels.spike_conv import SpikeConv2d
 from msr_zoo.models import tags
 from msr_zoo.models.build import build
-from msr_zoo.neurons import DECAY, THRESHOLD, LIF
+from msr_zoo.neurons import DECAY, LIF, THRESHOLD
 
 __all__ = ["MSBlock", "MSResNet"]
 
@@ -26,7 +26,8 @@ def fold(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class MSBlock(nn.Module):
     """LIF → conv3×3 → BN → LIF → conv3×3 → BN, plus a shortcut that carries potentials."""
 
-    conv: type[nn.Conv2d] = SpikeConv2d
+    # conv1, conv2 and the shortcut's: those that see only spikes keep a bit of each for backward.
+    convs: tuple[type[nn.Conv2d], ...] = (SpikeConv2d, SpikeConv2d, nn.Conv2d)
 
     def __init__(
         self,
@@ -39,36 +40,45 @@ class MSBlock(nn.Module):
         neuron: Callable[[], nn.Module] = LIF,
     ) -> None:
         super().__init__()
+        conv1, conv2, conv3 = self.convs
         self.lif1 = neuron()
-        self.conv1 = self.conv(in_channels, channels, 3, stride, 1, bias=False)
+        self.conv1 = conv1(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.lif2 = neuron()
-        self.conv2 = self.conv(channels, channels, 3, 1, 1, bias=False)
+        self.conv2 = conv2(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.shortcut = shortcut(in_channels, channels, stride, pool_shortcut)
+        self.shortcut = shortcut(in_channels, channels, stride, pool_shortcut, conv3)
 
     def forward(self, x: Tensor, num_steps: int) -> Tensor:
-        """Potentials (T, B, C, H, W), or (1, B, C, H, W) if constant in time, to (T, B, C', H', W')."""
+        """Potentials (T, B, C, H, W) in and out; (1, B, C, H, W) in if constant in time."""
         # What is constant in time passes the shortcut once; only spikes differ from step to step.
         branch = self.branch(x.expand(num_steps, -1, -1, -1, -1))
         # The shortcut adds potentials, and no LIF follows the addition (eq. 9 of the paper).
         return branch + fold(self.shortcut, x)
 
+    def init_weights(self, zero_init_last: bool) -> None:
+        if zero_init_last:
+            nn.init.zeros_(self.bn2.weight)
+
     def branch(self, x: Tensor) -> Tensor:
         x = fold(lambda s: self.bn1(self.conv1(s)), self.lif1(x))
-        x = fold(lambda s: self.bn2(self.conv2(s)), self.lif2(x))
-        # A sample is dropped at all its steps or at none.
+        return self.dropped(fold(lambda s: self.bn2(self.conv2(s)), self.lif2(x)))
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """Drop a sample at all its steps or at none."""
         dropped: Tensor = self.drop_path(x.transpose(0, 1)).transpose(0, 1)
         return dropped
 
 
-def shortcut(in_channels: int, channels: int, stride: int, pool: bool) -> nn.Module:
-    """Identity, or a convolution of potentials that meets the new size and channel count."""
+def shortcut(
+    in_channels: int, channels: int, stride: int, pool: bool, conv: type[nn.Conv2d]
+) -> nn.Module:
+    """Identity, or a convolution that meets the new size and channel count."""
     if stride == 1 and in_channels == channels:
         return nn.Identity()
-    conv = nn.Conv2d(in_channels, channels, 1, 1 if pool else stride, bias=False)
-    layers: list[nn.Module] = [conv, nn.BatchNorm2d(channels)]
+    meet = conv(in_channels, channels, 1, 1 if pool else stride, bias=False)
+    layers: list[nn.Module] = [meet, nn.BatchNorm2d(channels)]
     if pool:
         layers.insert(0, nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
     return nn.Sequential(*layers)
@@ -95,11 +105,12 @@ def _stem(kind: str, in_chans: int, channels: int) -> nn.Sequential:
 class MSResNet(nn.Module):
     """A deep residual spiking network whose shortcuts carry potentials.
 
-    Takes still pictures (B, C, H, W), shown at each of `num_steps` steps, or event frames and videos
-    (B, T, C, H, W), which bring their own T. No state is kept between calls.
+    Takes still pictures (B, C, H, W), shown at each of `num_steps` steps, or event frames and
+    videos (B, T, C, H, W), which bring their own T. No state is kept between calls.
     """
 
-    block: Callable[..., nn.Module] = MSBlock
+    block: type[MSBlock] = MSBlock
+    bn_scale = 0.5
 
     def __init__(
         self,
@@ -122,19 +133,21 @@ class MSResNet(nn.Module):
         super().__init__()
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_steps = num_steps
         self.decay = decay
         self.threshold = threshold
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        self.num_features = self.head_hidden_size = channels[-1]
+        self.num_features = channels[-1]
 
         self.stem = _stem(stem, in_chans, channels[0])
         reduction = 1 if stem == "3x3" else 2
-        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        self.feature_info: list[dict[str, Any]] = [
+            {"num_chs": channels[0], "reduction": reduction, "module": "stem"}
+        ]
+        last = max(1, sum(depths) - 1)
+        rates = iter(drop_path_rate * n / last for n in range(sum(depths)))
         before = channels[0]
         self.stages: list[str] = []
         for index, (depth, width) in enumerate(zip(depths, channels, strict=True), start=1):
@@ -158,7 +171,7 @@ class MSResNet(nn.Module):
             self.stages.append(name)
             self.feature_info.append({"num_chs": width, "reduction": reduction, "module": name})
         self.lif = self._neuron()
-        self.global_pool, self.fc = create_classifier(before, num_classes, pool_type=global_pool)
+        self.reset_classifier(num_classes, global_pool)
         self.init_weights(zero_init_last)
 
     def _neuron(self) -> nn.Module:
@@ -172,37 +185,38 @@ class MSResNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
-                nn.init.constant_(module.weight, 0.5)
-        if zero_init_last:
-            for module in self.modules():
-                if isinstance(module, MSBlock):
-                    nn.init.zeros_(module.bn2.weight)
+                nn.init.constant_(module.weight, self.bn_scale)
+        for module in self.modules():
+            if isinstance(module, MSBlock):
+                module.init_weights(zero_init_last)
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         return {"stem": r"^stem", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         return set()
 
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
         pool = self.global_pool.pool_type if global_pool is None else global_pool
+        self.global_pool: SelectAdaptivePool2d
+        self.fc: nn.Module
+        like = next(self.parameters())
         self.global_pool, self.fc = create_classifier(
-            self.num_features, num_classes, pool_type=pool
+            self.num_features, num_classes, pool, device=like.device, dtype=like.dtype
         )
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self.global_pool.train(self.training)
+        self.fc.train(self.training)
 
-    def _stem_potentials(self, x: Tensor) -> tuple[Tensor, int]:
-        """Currents of the first layer, (1, B, C, H, W) for pictures, and the number of steps."""
+    def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
+        """The first block's input, (1, B, C, H, W) if constant in time, and the number of steps."""
         if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
             raise ValueError(
                 f"input must be (B, {self.in_chans}, H, W) or (B, T, {self.in_chans}, H, W), "
@@ -216,18 +230,19 @@ class MSResNet(nn.Module):
 
     def _stage(self, name: str, x: Tensor, num_steps: int) -> Tensor:
         for block in self.get_submodule(name).children():
-            if self.grad_checkpointing and not torch.jit.is_scripting():
-                x = checkpoint(block, x, num_steps)
-            else:
-                x = block(x, num_steps)
+            args = (x, num_steps)
+            x = checkpoint(block, *args) if self.grad_checkpointing else block(*args)
         return x
 
     def _spikes(self, x: Tensor) -> Tensor:
         """Spikes (T, B, C, H, W) of the last LIF."""
-        x, num_steps = self._stem_potentials(x)
+        x, num_steps = self._before_blocks(x)
         for name in self.stages:
             x = self._stage(name, x, num_steps)
-        return self.lif(x)
+        return self._after_blocks(x, num_steps)
+
+    def _after_blocks(self, x: Tensor, num_steps: int) -> Tensor:
+        return self.lif(x.expand(num_steps, -1, -1, -1, -1))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Firing rates of the last LIF (B, C, H, W): its spikes averaged over the steps."""
@@ -237,7 +252,9 @@ class MSResNet(nn.Module):
         x = self.global_pool(x)
         if self.drop_rate:
             x = nn.functional.dropout(x, p=self.drop_rate, training=self.training)
-        return x if pre_logits else self.fc(x)
+        if not pre_logits:
+            x = self.fc(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -246,7 +263,7 @@ class MSResNet(nn.Module):
         """Logits (T, B, classes) as they stand after each step; the last are those of `forward`."""
         spikes = self._spikes(x)
         steps = torch.arange(1, len(spikes) + 1, device=x.device).view(-1, 1, 1, 1, 1)
-        return fold(self.forward_head, spikes.cumsum(0, dtype=torch.float32).to(spikes) / steps)
+        return fold(self.forward_head, spikes.cumsum(0) / steps)
 
     def forward_intermediates(
         self,
@@ -257,27 +274,25 @@ class MSResNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Potentials after the stem (index 0) and each stage, (B, C, H, W), averaged over the steps.
+        """Potentials (B, C, H, W) after the stem (index 0) and each stage, averaged over T.
 
-        `norm` asks for firing rates instead of potentials at the last stage.
+        `norm` asks for the firing rates of neurons that would see these potentials.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be NCHW, got {output_fmt}")
         wanted, last = feature_take_indices(len(self.feature_info), indices)
+        x, num_steps = self._before_blocks(x)
         intermediates = []
-        x, num_steps = self._stem_potentials(x)
-        if 0 in wanted:
-            intermediates.append(x.mean(0))
-        for index, name in enumerate(self.stages, start=1):
+        for index in range(len(self.stages) + 1):
             if stop_early and index > last:
                 break
-            x = self._stage(name, x, num_steps)
+            if index > 0:
+                x = self._stage(self.stages[index - 1], x, num_steps)
             if index in wanted:
-                at_end = norm and index == len(self.stages)
-                intermediates.append((self.lif(x) if at_end else x).mean(0))
+                intermediates.append((self._after_blocks(x, num_steps) if norm else x).mean(0))
         if intermediates_only:
             return intermediates
-        return self.lif(x).mean(0), intermediates
+        return self._after_blocks(x, num_steps).mean(0), intermediates
 
     def prune_intermediate_layers(
         self,
@@ -292,15 +307,18 @@ class MSResNet(nn.Module):
         del self.stages[last:]
         if prune_norm:
             self.lif = nn.Identity()
-        if prune_head:
+        pruned = last < len(self.feature_info) - 1
+        if pruned:
+            self.num_features = self.feature_info[last]["num_chs"]
+        if prune_head or pruned:
             self.reset_classifier(0, "")
         return wanted
 
 
 default_cfgs = tags.default_cfgs("msresnet")
 
-_IMAGENET = {"channels": (64, 128, 256, 512)}
-_CIFAR = {"channels": (16, 32, 64), "stem": "3x3", "first_stride": 1}
+IMAGENET = {"channels": (64, 128, 256, 512)}
+CIFAR = {"channels": (16, 32, 64), "stem": "3x3", "first_stride": 1}
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> MSResNet:
@@ -311,60 +329,61 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> MSResNet:
 @register_model
 def msresnet18(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-18 for 224 px pictures."""
-    return _create("msresnet18", pretrained, **{"depths": (2, 2, 2, 2), **_IMAGENET, **kwargs})
+    return _create("msresnet18", pretrained, **{"depths": (2, 2, 2, 2), **IMAGENET, **kwargs})
 
 
 @register_model
 def msresnet34(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-34 for 224 px pictures."""
-    return _create("msresnet34", pretrained, **{"depths": (3, 4, 6, 3), **_IMAGENET, **kwargs})
+    return _create("msresnet34", pretrained, **{"depths": (3, 4, 6, 3), **IMAGENET, **kwargs})
 
 
 @register_model
 def msresnet104(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-104 for 224 or 288 px pictures: a deep stem, and shortcuts that pool."""
-    args = {"depths": (3, 8, 32, 8), **_IMAGENET, "stem": "deep", "pool_shortcut": True}
-    return _create("msresnet104", pretrained, **{**args, "num_steps": 5, "drop_rate": 0.2, **kwargs})
+    args = {"depths": (3, 8, 32, 8), **IMAGENET, "stem": "deep", "pool_shortcut": True}
+    args = {**args, "drop_rate": 0.2, **kwargs}
+    return _create("msresnet104", pretrained, defaults={"num_steps": 5}, **args)
 
 
 @register_model
 def msresnet20(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-20 for 32 px pictures."""
-    return _create("msresnet20", pretrained, **{"depths": (3, 3, 3), **_CIFAR, **kwargs})
+    return _create("msresnet20", pretrained, **{"depths": (3, 3, 3), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet32(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-32 for 32 px pictures."""
-    return _create("msresnet32", pretrained, **{"depths": (5, 5, 5), **_CIFAR, **kwargs})
+    return _create("msresnet32", pretrained, **{"depths": (5, 5, 5), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet44(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-44 for 32 px pictures."""
-    return _create("msresnet44", pretrained, **{"depths": (7, 7, 7), **_CIFAR, **kwargs})
+    return _create("msresnet44", pretrained, **{"depths": (7, 7, 7), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet56(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-56 for 32 px pictures."""
-    return _create("msresnet56", pretrained, **{"depths": (9, 9, 9), **_CIFAR, **kwargs})
+    return _create("msresnet56", pretrained, **{"depths": (9, 9, 9), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet110(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-110 for 32 px pictures."""
-    return _create("msresnet110", pretrained, **{"depths": (18, 18, 18), **_CIFAR, **kwargs})
+    return _create("msresnet110", pretrained, **{"depths": (18, 18, 18), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet482(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-482 for 32 px pictures."""
-    return _create("msresnet482", pretrained, **{"depths": (80, 80, 80), **_CIFAR, **kwargs})
+    return _create("msresnet482", pretrained, **{"depths": (80, 80, 80), **CIFAR, **kwargs})
 
 
 @register_model
 def msresnet20_dvs(pretrained: bool = False, **kwargs: Any) -> MSResNet:
     """MS-ResNet-20 for 128 px event frames of two polarities."""
-    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2", "num_steps": 10}
-    return _create("msresnet20_dvs", pretrained, **{**args, **kwargs})
+    args = {"depths": (3, 3, 3), "channels": (16, 32, 64), "stem": "3x3s2"}
+    return _create("msresnet20_dvs", pretrained, defaults={"num_steps": 10}, **{**args, **kwargs})

@@ -13,15 +13,25 @@ from msr_zoo.neurons import DECAY, THRESHOLD
 HUB_OWNER = "msr-zoo"
 
 CIFAR10_CLASSES = (
-    "airplane automobile bird cat deer dog frog horse ship truck".split()
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """Weights of one model; `sha256` is set for those that we made, and checked wherever they come from.
+    """Weights of one model; those that we made have a digest, checked wherever they come from.
 
-    `num_steps`, `decay` and `threshold` are not in the tensors, so a strict load cannot notice a wrong one.
+    `num_steps`, `decay` and `threshold` are not in the tensors, so a strict load cannot notice a
+    wrong one.
     """
 
     num_steps: int
@@ -37,6 +47,7 @@ class Tag:
 _IMAGENET = {
     "num_classes": 1000,
     "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
     "interpolation": "bilinear",
     "mean": IMAGENET_DEFAULT_MEAN,
     "std": IMAGENET_DEFAULT_STD,
@@ -44,13 +55,27 @@ _IMAGENET = {
 _CIFAR10 = {
     "num_classes": 10,
     "input_size": (3, 32, 32),
+    "pool_size": (8, 8),
     "crop_pct": 1.0,
     "interpolation": "bilinear",
     "mean": (0.4914, 0.4822, 0.4465),
     "std": (0.2470, 0.2435, 0.2616),
-    "label_names": tuple(CIFAR10_CLASSES),
+    "label_names": CIFAR10_CLASSES,
 }
-_DVS = {"num_classes": 10, "input_size": (2, 128, 128), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+_DVS = {
+    "num_classes": 10,
+    "input_size": (2, 128, 128),
+    "pool_size": (8, 8),
+    "mean": (0.0, 0.0),
+    "std": (1.0, 1.0),
+}
+
+_PAPERS = {
+    "msresnet": "arXiv:2112.08954",
+    "spiking_resnet": "arXiv:2011.05280",
+    "sew_resnet": "arXiv:2102.04159",
+    "resnet_twin": "arXiv:2112.08954",
+}
 
 TAGS = {
     "msresnet18.in1k": Tag(num_steps=6, cfg=_IMAGENET),
@@ -60,7 +85,8 @@ TAGS = {
 
 # Variants without weights of ours yet: what they are meant for.
 _UNTRAINED = {
-    **{f"msresnet{n}": _CIFAR10 for n in (20, 32, 44, 56, 110, 482)},
+    **{f"{family}{n}": _CIFAR10 for family in _PAPERS for n in (20, 32, 44, 56, 110, 482)},
+    **{f"{family}{n}": _IMAGENET for family in _PAPERS for n in (18, 34)},
     "msresnet20_dvs": _DVS,
 }
 
@@ -73,7 +99,7 @@ def default_cfgs(family: str) -> Any:
     }
     tagged = {name.partition(".")[0] for name in TAGS}
     cfgs |= {name: dict(cfg) for name, cfg in _UNTRAINED.items() if name not in tagged}
-    common = {"first_conv": "stem.0", "classifier": "fc", "paper_ids": "arXiv:2112.08954"}
+    common = {"first_conv": "stem.0", "classifier": "fc", "paper_ids": _PAPERS[family]}
     return generate_default_cfgs(
         {name: {**common, **cfg} for name, cfg in cfgs.items() if name.startswith(family)}
     )

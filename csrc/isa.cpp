@@ -1,0 +1,27 @@
+#include "isa.h"
+
+#include <atomic>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+static Isa best_isa() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return kAvx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
+#endif
+    return kPortable;
+}
+
+static std::atomic<Isa> selected{best_isa()};
+
+Isa current_isa() { return selected.load(std::memory_order_relaxed); }
+
+// Use `level`, or the best below it that this processor has; tells which. For tests and benchmarks.
+API int msr_select_isa(int level) {
+    const Isa best = best_isa();
+    selected = level < kPortable ? kPortable : level > best ? best : (Isa)level;
+    return selected;
+}

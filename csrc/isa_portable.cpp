@@ -1,0 +1,2 @@
+#define ISA portable
+#include "lif_kernels.inl"

@@ -1,0 +1,221 @@
+"""The commands of `msr-zoo`; what they accept is in msr_zoo_cli.py, which starts without torch."""
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from timm.models import model_entrypoint
+from torch import nn
+from tqdm import tqdm
+
+from msr_zoo import report
+from msr_zoo.convert import convert_checkpoint
+from msr_zoo.models.tags import TAGS
+from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
+from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
+from msr_zoo.registry import create_model, is_model, list_models, model_info
+
+
+def list_(args: argparse.Namespace) -> int:
+    rows = [("MODEL", "TAG", "PARAMETERS", "T", "INPUT", "WEIGHTS", "TOP-1")]
+    notes = []
+    for name in list_models(include_tags=True):
+        results, model = _results(name), _shape_of(name)
+        arch, _, tag = name.partition(".")
+        rows.append(
+            (
+                arch,
+                tag or "-",
+                f"{_parameters(model):,}",
+                str(_steps(name, model)),
+                _by(model_info(name).input_size),
+                _place(name),
+                _top1(results),
+            )
+        )
+        if results:
+            notes.append(f"{name}: {_provenance(results)}")
+    print("\n".join(report.table(rows, right=(2, 3, 6))))
+    print(
+        "\nWEIGHTS  wheel: installed with the package; mirror: in MSR_ZOO_MIRROR;\n"
+        "         cached: fetched from the Hub before; Hub: would be fetched; -: none yet"
+    )
+    print("TOP-1    measured by this project; -: not measured")
+    for note in notes:
+        print(textwrap.fill(note, 80, initial_indent=" " * 9, subsequent_indent=" " * 9))
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    name = args.name
+    cfg, model = model_info(name), _shape_of(name)
+    tag, results = TAGS.get(name), _results(name)
+    about = (model_entrypoint(name.partition(".")[0]).__doc__ or "").partition("\n")[0]
+    lines = {
+        "Model": name,
+        "About": about,
+        "Parameters": f"{_parameters(model):,}",
+        "Steps (T)": str(_steps(name, model)),
+        "Neuron": f"decay {model.decay:g}, threshold {model.threshold:g}",
+        "Input": f"{_by(cfg.input_size)}, mean {_numbers(cfg.mean)}, std {_numbers(cfg.std)}",
+        "Classes": _classes(cfg.num_classes, cfg.label_names),
+        "Weights": _place(name),
+        "sha256": (tag.sha256 if tag else None) or "-",
+        "Licence": cfg.license or "-",
+        "Top-1": f"{_top1(results)} ({_provenance(results)})" if results else "- (not measured)",
+    }
+    for key, value in lines.items():
+        print(f"{key:<12}{value}")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    if not args.pictures and not args.example:
+        raise ValueError("give a picture, a folder of pictures, or --example")
+    if args.topk < 1:
+        raise ValueError(f"--topk must be at least 1, got {args.topk}")
+    paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
+    as_json = args.json or any(Path(path).is_dir() for path in paths)
+    files = [file for path in paths for file in pictures_in(path)]
+    predictor = Predictor(_load(args.model), top_k=args.topk)
+    status = 0
+    for file in tqdm(files, unit="picture", disable=None if len(files) > 1 else True, leave=False):
+        try:
+            result = predictor(file)
+        except ValueError as error:
+            # One bad picture does not take the answers on the others away.
+            tqdm.write(f"msr-zoo: {error}", file=sys.stderr)
+            status = 2
+            continue
+        with tqdm.external_write_mode(file=sys.stdout):
+            _show(result, args.model, as_json, last=file == files[-1])
+    return status
+
+
+def _show(result: Prediction, model: str, as_json: bool, last: bool) -> None:
+    if as_json:
+        print(json.dumps({"model": model, **result.as_dict()}), flush=True)
+    else:
+        print("\n".join(report.prediction(result, model)) + ("" if last else "\n"), flush=True)
+
+
+def convert(args: argparse.Namespace) -> int:
+    if not is_model(args.arch):
+        model_info(args.arch)  # raises, and names close matches
+    out = convert_checkpoint(args.checkpoint, args.arch, args.out, num_steps=args.num_steps)
+    print(f"Wrote {out}; try: msr-zoo predict --example --model {out}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": list_,
+    "info": info,
+    "predict": predict,
+    "convert": convert,
+}
+
+
+def _load(name: str) -> nn.Module:
+    """A model with its weights: from a weights folder, or by name."""
+    if Path(name).is_dir():
+        _check_folder(Path(name))
+        name = f"local-dir:{name}"
+    elif os.sep in name:
+        raise ValueError(f"{name}: no such folder")
+    try:
+        return create_model(name, pretrained=True)
+    except RuntimeError as error:  # no weights, swapped weights, weights of another network
+        raise ValueError(str(error)) from error
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: not a weights folder, config.json cannot be read") from error
+    arch = config.get("architecture") if isinstance(config, dict) else None
+    if not isinstance(arch, str) or not is_model(arch):
+        raise ValueError(f"{folder}: config.json names no model of ours ({arch!r})")
+
+
+def _shape_of(name: str) -> Any:
+    """The model without its tensors."""
+    with torch.device("meta"):
+        return create_model(name)
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _steps(name: str, model: Any) -> int:
+    return int(TAGS[name].num_steps if name in TAGS else model.num_steps)
+
+
+def _place(name: str) -> str:
+    """Where `pretrained=True` would find the weights, in the order in which it looks."""
+    if (WHEEL / name / WEIGHTS_NAME).is_file():
+        return "wheel"
+    if _in_mirror(name, WEIGHTS_NAME):
+        return "mirror"
+    hub_id = model_info(name).hf_hub_id
+    if not hub_id:
+        return "-"
+    return "cached" if huggingface_hub.try_to_load_from_cache(hub_id, WEIGHTS_NAME) else "Hub"
+
+
+def _in_mirror(name: str, file: str) -> Path | None:
+    mirror = os.environ.get(MIRROR)
+    if not mirror or "://" in mirror:  # a list of models asks no server
+        return None
+    path = Path(mirror).expanduser() / name / file
+    return path if path.is_file() else None
+
+
+def _results(name: str) -> dict[str, Any]:
+    """What was measured with the weights at hand; empty if nothing is known."""
+    path = WHEEL / name / "results.json"
+    found = path if path.is_file() else _in_mirror(name, "results.json")
+    try:
+        results = json.loads(found.read_text(encoding="utf-8")) if found else {}
+    except (OSError, ValueError):
+        return {}
+    return results if isinstance(results, dict) else {}
+
+
+def _top1(results: dict[str, Any]) -> str:
+    top1 = results.get("top1")
+    if not isinstance(top1, list) or not top1:
+        return "-"
+    mean = sum(top1) / len(top1)
+    return f"{100 * mean:.2f} %" if mean <= 1 else f"{mean:.2f} %"
+
+
+def _provenance(results: dict[str, Any]) -> str:
+    seeds = len(results.get("top1") or ())
+    parts = [
+        f"{results.get('data', 'unnamed data')}, {results.get('split', 'test')}",
+        f"{results['num_pictures']:,} pictures" if results.get("num_pictures") else "",
+        f"mean of {seeds} seeds" if seeds > 1 else "one seed" if seeds else "",
+        f"commit {str(results['commit'])[:10]}" if results.get("commit") else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _classes(count: int, names: Any) -> str:
+    return f"{count}" + (f": {', '.join(names)}" if names and len(names) <= 20 else "")
+
+
+def _by(size: Any) -> str:
+    return "x".join(str(n) for n in size)
+
+
+def _numbers(values: Any) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in values) + ")"

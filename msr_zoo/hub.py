@@ -1,0 +1,112 @@
+"""Weights folders that are exactly Hub repositories: written whole, or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from safetensors.torch import save_file
+from timm.models._hub import save_config_for_hf
+from torch import Tensor, nn
+
+from msr_zoo.neurons import LIF, SURROGATE_WIDTH
+from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
+
+
+def save_pretrained(
+    model: nn.Module, folder: str | Path, *, card: str, full_precision: bool = False
+) -> str:
+    """Write model.safetensors, config.json and README.md; gives the sha256 of the weights.
+
+    Convolution and linear tensors are stored in float16 unless `full_precision` is set, so logits
+    of the stored model differ by that rounding; batch-norm tensors stay float32. `folder` must be
+    new or empty.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if not full_precision:
+        tensors |= _halved(model, tensors)
+    with _written_whole(Path(folder)) as part:
+        save_file(tensors, part / WEIGHTS_NAME, metadata={"format": "pt"})
+        # safetensors closes its files to others; an installed package is for all.
+        (part / WEIGHTS_NAME).chmod(0o644)
+        _save_config(model, part / "config.json")
+        (part / "README.md").write_text(card, encoding="utf-8")
+        digest = digest_of(part / WEIGHTS_NAME)
+    return digest
+
+
+def push_to_hub(
+    model: nn.Module,
+    repo_id: str,
+    *,
+    card: str,
+    full_precision: bool = False,
+    token: str | None = None,
+    private: bool = False,
+    commit_message: str = "Add model",
+) -> str:
+    """Create the repository if need be and upload a weights folder; gives the URL of the commit."""
+    api = huggingface_hub.HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder, card=card, full_precision=full_precision)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message=commit_message
+        )
+    return commit.commit_url
+
+
+def _halved(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    half = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            for key, _ in module.named_parameters(name, recurse=False):
+                half[key] = tensors[key].half()
+                if not torch.isfinite(half[key]).all():
+                    raise ValueError(f"{key} does not fit float16; save it with full_precision")
+    return half
+
+
+def _save_config(model: Any, file: Path) -> None:
+    """timm's layout, with every argument that the output depends on, and a `spiking` section."""
+    # Not tensors, so a strict load cannot notice a wrong one.
+    steps = {
+        "num_steps": model.num_steps,
+        "decay": model.decay,
+        "threshold": model.threshold,
+    }
+    sections: dict[str, Any] = {}
+    # timm takes the names of classes out of its own configuration, and puts in what it is given.
+    labels = model.pretrained_cfg.get("label_names") or ()
+    if len(labels) == model.num_classes:
+        sections["label_names"] = list(labels)
+    if any(isinstance(module, LIF) for module in model.modules()):
+        sections["spiking"] = {
+            "neuron": "LIF",
+            "T": model.num_steps,
+            "decay": model.decay,
+            "threshold": model.threshold,
+            "reset": "hard",
+            "surrogate": f"rectangle of width {SURROGATE_WIDTH:g}",
+        }
+    save_config_for_hf(model, str(file), model_config=sections, model_args=steps)
+
+
+@contextmanager
+def _written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which takes the name `folder` at the end, or vanishes on an error."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already and not an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as around:
+        # One level down, because a temporary folder itself is closed to all but its owner.
+        part = Path(around) / "part"
+        part.mkdir()
+        yield part
+        if folder.exists():
+            folder.rmdir()
+        shutil.move(part, folder)

@@ -1,0 +1,123 @@
+"""LIF in C++ for the CPU, loaded with ctypes; `library` is None where it was not built."""
+
+import ctypes
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+_POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
+_SIGNATURES = {
+    "msr_select_isa": [_INT],
+    "msr_lif_forward": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT] * 3 + [_INT] * 2,
+    "msr_lif_backward": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT] + [_INT] * 2,
+    "msr_pack": [_POINTER] * 2 + [_LONG] * 2 + [_INT] * 2,
+    "msr_unpack": [_POINTER] * 2 + [_LONG] * 2 + [_INT] * 2,
+}
+
+
+def _load() -> ctypes.CDLL | None:
+    path = Path(__file__).parents[1] / "_native.so"
+    try:
+        # torch comes first (see the imports): the library finds OpenMP in what torch has loaded.
+        loaded = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    for name, arguments in _SIGNATURES.items():
+        getattr(loaded, name).argtypes = arguments
+    return loaded
+
+
+library = _load()
+
+
+def supports(x: Tensor) -> bool:
+    """Tell whether the functions below take x."""
+    return library is not None and x.device.type == "cpu" and x.dtype in DTYPES
+
+
+def select_isa(level: int) -> int:
+    """Use the portable code (0), AVX2 (1) or AVX-512 (2), or less where the processor has less."""
+    assert library is not None
+    selected: int = library.msr_select_isa(level)
+    return selected
+
+
+def forward(
+    x: Tensor, decay: float, threshold: float, half_window: float, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes (T, N) of contiguous x (T, N); packed spikes and windows (T, ceil(N / 8)).
+
+    Without `keep` the two packed tensors are (T, 0).
+    """
+    assert library is not None
+    steps, neurons = x.shape
+    spikes = torch.empty_like(x)
+    fired = torch.empty((steps, (neurons + 7) // 8 if keep else 0), dtype=torch.uint8)
+    window = torch.empty_like(fired)
+    library.msr_lif_forward(
+        x.data_ptr(),
+        spikes.data_ptr(),
+        fired.data_ptr() if keep else None,
+        window.data_ptr() if keep else None,
+        steps,
+        neurons,
+        decay,
+        threshold,
+        half_window,
+        DTYPES[x.dtype],
+        torch.get_num_threads(),
+    )
+    return spikes, fired, window
+
+
+def backward(grad: Tensor, fired: Tensor, window: Tensor, decay: float) -> Tensor:
+    """g_t = grad_t * window_t + decay * (1 - fired_t) * g_{t+1}, all contiguous (T, N)."""
+    assert library is not None
+    steps, neurons = grad.shape
+    out = torch.empty_like(grad)
+    library.msr_lif_backward(
+        grad.data_ptr(),
+        fired.data_ptr(),
+        window.data_ptr(),
+        out.data_ptr(),
+        steps,
+        neurons,
+        decay,
+        DTYPES[grad.dtype],
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def pack(spikes: Tensor) -> Tensor:
+    """Turn contiguous spikes (T, N) into uint8 (T, ceil(N / 8)); what is above 0 counts as one."""
+    assert library is not None
+    steps, size = spikes.shape
+    bits = torch.empty((steps, (size + 7) // 8), dtype=torch.uint8)
+    library.msr_pack(
+        spikes.data_ptr(),
+        bits.data_ptr(),
+        steps,
+        size,
+        DTYPES[spikes.dtype],
+        torch.get_num_threads(),
+    )
+    return bits
+
+
+def unpack(bits: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Turn contiguous uint8 (T, ceil(size / 8)) into zeros and ones (T, size)."""
+    assert library is not None
+    out = torch.empty((bits.shape[0], size), dtype=dtype)
+    library.msr_unpack(
+        bits.data_ptr(),
+        out.data_ptr(),
+        bits.shape[0],
+        size,
+        DTYPES[dtype],
+        torch.get_num_threads(),
+    )
+    return out

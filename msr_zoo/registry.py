@@ -1,0 +1,73 @@
+"""timm's registry, narrowed to our models."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import timm
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from timm.models import PretrainedCfg, get_pretrained_cfg, model_entrypoint
+from torch import nn
+
+from msr_zoo.pretrained import WeightsError, reason
+
+Filter = str | Iterable[str]
+
+
+def is_model(model_name: str) -> bool:
+    """Whether a name, with or without a tag, is one of ours."""
+    return timm.is_model(model_name) and model_entrypoint(model_name).__module__.startswith(
+        f"{__package__}."
+    )
+
+
+def list_models(
+    filter: Filter = "",
+    *,
+    pretrained: bool = False,
+    exclude_filters: Filter = "",
+    include_tags: bool | None = None,
+) -> list[str]:
+    """Names of our models in natural order; wildcards as in `timm.list_models`."""
+    names = timm.list_models(
+        filter, pretrained=pretrained, exclude_filters=exclude_filters, include_tags=include_tags
+    )
+    return [name for name in names if is_model(name)]
+
+
+def list_pretrained(filter: Filter = "", exclude_filters: Filter = "") -> list[str]:
+    """Names with tags of our models that have weights, here or on the Hub."""
+    return list_models(filter, pretrained=True, exclude_filters=exclude_filters)
+
+
+def model_info(model_name: str) -> PretrainedCfg:
+    """What a model or a tag was made for: input size, normalisation, classes, weights, licence."""
+    _check(model_name)
+    cfg = get_pretrained_cfg(model_name, allow_unregistered=False)
+    assert cfg is not None
+    return cfg
+
+
+def create_model(model_name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Create one of our models by name, or any weights folder or repository of one.
+
+    Takes `arch`, `arch.tag`, `local-dir:FOLDER` and `hf-hub:OWNER/NAME`, and every keyword of
+    `timm.create_model`; `num_steps`, `decay` and `threshold` default to those of the tag.
+    """
+    if not model_name.partition(":")[1]:
+        _check(model_name)
+    try:
+        return timm.create_model(model_name, pretrained, **kwargs)
+    # Weights are fetched by us; only a repository's config.json is fetched by timm.
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise WeightsError(f"No config.json found for {model_name}: {reason(error)}.") from error
+
+
+def _check(model_name: str) -> None:
+    if not is_model(model_name):
+        names = list_models()
+        close = difflib.get_close_matches(model_name.partition(".")[0], names, n=3, cutoff=0.5)
+        raise ValueError(
+            f"Unknown model {model_name!r}; "
+            + (f"close matches: {', '.join(close)}" if close else f"ours are {', '.join(names)}")
+        )

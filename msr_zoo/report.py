@@ -1,0 +1,90 @@
+"""What the command line prints: bars, tables and figures in 80 columns, without colours."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msr_zoo.predict import Prediction
+
+BAR = 40
+LABEL = 24
+
+
+def bars(values: Mapping[str, float], unit: str = "", digits: int = 3) -> list[str]:
+    """A line a value, its bar in proportion to the largest value."""
+    width = min(LABEL, max(len(name) for name in values))
+    top = max(*values.values(), 1e-12)
+    blocks = _blocks()
+    return [
+        f"  {_cut(name):<{width}}  {value:>6.{digits}f}{unit}  {_bar(value / top, blocks)}".rstrip()
+        for name, value in values.items()
+    ]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LABEL else name[: LABEL - 3] + "..."
+
+
+def _bar(fraction: float, blocks: str) -> str:
+    whole, part = divmod(round(fraction * BAR * (len(blocks) - 1)), len(blocks) - 1)
+    return blocks[-1] * whole + (blocks[part] if part else "")
+
+
+def _blocks() -> str:
+    """Signs from empty to full that the terminal can show."""
+    return " ▏▎▍▌▋▊▉█" if _can_print("▏▎▍▌▋▊▉█") else " #"
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+    """Lines of aligned columns; `right` names those of numbers. The first row is the heading."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if index in right else f"{cell:<{width}}"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def prediction(result: Prediction, model: str) -> list[str]:
+    """The report on one picture."""
+    activity, total = result.activity, result.activity.total
+    steps = max((len(rates) for rates in activity.rates.values()), default=1)
+    lines = [
+        Path(result.picture).name,
+        f"{model}, {steps} step{'s' * (steps > 1)}",
+        "",
+        *bars({name: 100 * p for name, p in result.labels.items()}, " %", 1),
+    ]
+    if activity.rates:
+        rates = {stage: float(rates.mean()) for stage, rates in activity.stage_rates.items()}
+        neurons = sum(activity.neurons.values())
+        lines += [
+            "",
+            "Firing rate of each stage, in spikes a neuron a step",
+            *bars(rates),
+            "",
+            f"Spikes a neuron     {activity.spikes_per_neuron:.3f} over all steps, "
+            f"mean of {neurons:,.0f} neurons",
+        ]
+    return [
+        *lines,
+        f"Operations          {total.ac / 1e6:,.3g} M accumulations, "
+        f"{total.mac / 1e6:,.3g} M multiply-accumulates",
+        f"Energy              {microjoules(total.joules)}; the same network without spikes "
+        f"{microjoules(total.twin_joules)}",
+        "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
+    ]
+
+
+def microjoules(joules: float) -> str:
+    return f"{joules * 1e6:,.3g} {'µJ' if _can_print('µ') else 'uJ'}"

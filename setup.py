@@ -1,0 +1,71 @@
+"""Builds the native library: a plain C interface, loaded with ctypes, so no Python or torch ABI."""
+
+import platform
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+# The library takes torch's OpenMP at load time: linking one would start a second pool of threads.
+OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
+# -ffp-contract=off: a fused multiply-add rounds once where torch rounds twice.
+# -Wno-maybe-uninitialized: GCC 12 warns about its own intrinsics header.
+FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
+FLAGS += ["-Wall", "-Wno-maybe-uninitialized"]
+ISA_FLAGS = {
+    "isa_avx2.cpp": ["-mavx2", "-mfma"],
+    "isa_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
+}
+
+
+class BuildNative(build_ext):
+    """Compiles each source with the flags of its instruction set, or says that it could not."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split("."))) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            self.compile_and_link(ext)
+        except (CCompilerError, ExecError, PlatformError, OSError) as error:
+            self.extensions = []  # nothing to copy beside the sources
+            print(f"msr_zoo is installed without its native kernels, which are faster: {error}")
+
+    def compile_and_link(self, ext: Extension) -> None:
+        objects: list[str] = []
+        for source in ext.sources:
+            flags = FLAGS + ISA_FLAGS.get(Path(source).name, [])
+            objects += self.compiler.compile(
+                [source], self.build_temp, extra_postargs=flags, depends=ext.depends
+            )
+        target = self.get_ext_fullpath(ext.name)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_shared_object(objects, target, target_lang="c++")
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel for every Python of one platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+def sources() -> list[str]:
+    found = sorted(Path("csrc").glob("*.cpp"))
+    return [str(path) for path in found if X86 or path.name not in ISA_FLAGS]
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "msr_zoo._native",
+            sources(),
+            depends=sorted(str(p) for p in Path("csrc").iterdir() if p.suffix != ".cpp"),
+        )
+    ],
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
+)

@@ -1,0 +1,230 @@
+"""What a user types, and every word that comes back."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import msr_zoo
+import msr_zoo_cli
+from msr_zoo import cli, report
+from msr_zoo.hub import save_pretrained
+from msr_zoo.models import ms_resnet
+from msr_zoo.predict import EXAMPLE
+
+BARE = """
+import sys, types
+import msr_zoo_cli
+assert "torch" not in sys.modules
+stub = types.ModuleType("msr_zoo")
+stub.cli = types.SimpleNamespace(COMMANDS={"list": lambda args: print("x\\n" * 1000000)})
+sys.modules["msr_zoo"] = stub
+try:
+    status = msr_zoo_cli.main(sys.argv[1:])
+finally:
+    assert "torch" not in sys.modules
+sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A weights folder of a network that nobody trained."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    model = msr_zoo.create_model("msresnet20", num_steps=3, zero_init_last=False)
+    save_pretrained(model, folder, card="")
+    return str(folder)
+
+
+def run(capsys, *argv) -> tuple[int, str, str]:
+    try:
+        status = msr_zoo_cli.main([str(arg) for arg in argv])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def refused(capsys, *argv) -> str:
+    """The one sentence that a mistake gets."""
+    status, out, err = run(capsys, *argv)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("msr-zoo")
+    assert err.count("\n") == 1
+    return err
+
+
+def bare(*argv, **kwargs) -> subprocess.Popen:
+    """The command in a process of its own, with a stand-in for the package behind it."""
+    command = [sys.executable, "-c", BARE, *argv]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, **kwargs)
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["predict", "--help"]])
+def test_help_imports_no_torch(argv):
+    process = bare(*argv, stdout=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("usage: msr-zoo")
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_a_reader_that_goes_is_no_error():
+    process = bare("list", stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=60), err) == (141, "")
+
+
+def test_an_interrupt_is_quiet(capsys, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "list", interrupted)
+    assert run(capsys, "list") == (130, "", "")
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"msr-zoo {msr_zoo.__version__}\n", "")
+
+
+def test_list_names_every_model(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "WHEEL", tmp_path / "wheel")
+    monkeypatch.setenv("MSR_ZOO_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setattr(cli.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    for place, name in (("wheel", "msresnet18.in1k"), ("mirror", "msresnet34.in1k")):
+        (tmp_path / place / name).mkdir(parents=True)
+        (tmp_path / place / name / "model.safetensors").touch()
+    results = {
+        "data": "D",
+        "split": "val",
+        "num_pictures": 5000,
+        "top1": [0.5, 0.51],
+        "commit": "c" * 40,
+    }
+    (tmp_path / "wheel/msresnet18.in1k/results.json").write_text(json.dumps(results))
+    (tmp_path / "mirror/msresnet34.in1k/results.json").write_text("cut {")
+    status, out, err = run(capsys, "list")
+    assert (status, err) == (0, "")
+    rows = [line.split() for line in out.split("\n\n")[0].splitlines()]
+    assert [row[0] for row in rows[1:]] == [
+        n.partition(".")[0] for n in msr_zoo.list_models(include_tags=True)
+    ]
+    told = {row[0]: row[1:] for row in rows}
+    assert told["msresnet18"] == ["in1k", "11,693,736", "6", "3x224x224", "wheel", "50.50", "%"]
+    assert told["msresnet34"] == ["in1k", "21,801,896", "6", "3x224x224", "mirror", "-"]
+    assert told["msresnet104"] == ["in1k", "77,350,504", "5", "3x224x224", "Hub", "-"]
+    assert told["msresnet110"][1:3] == ["1,730,714", "6"]
+    note = "msresnet18.in1k: D, val, 5,000 pictures, mean of 2 seeds, commit cccccccccc"
+    assert note in " ".join(out.split())
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_info(capsys):
+    status, out, err = run(capsys, "info", "msresnet104.in1k")
+    assert (status, err) == (0, "")
+    told = {line[:12].strip(): line[12:] for line in out.splitlines()}
+    assert told["About"] == ms_resnet.msresnet104.__doc__
+    assert told["Parameters"] == "77,350,504"
+    assert told["Steps (T)"] == "5"
+    assert told["Neuron"] == "decay 0.25, threshold 0.5"
+    assert told["Input"].startswith("3x224x224, mean (0.485, 0.456, 0.406)")
+    assert run(capsys, "info", "msresnet20")[1].count("airplane, automobile, bird, cat") == 1
+
+
+def test_info_of_an_unknown_name(capsys):
+    assert "msresnet34" in refused(capsys, "info", "msresnet35")
+
+
+def test_predict_example(capsys, weights):
+    status, out, err = run(capsys, "predict", "--example", "--model", weights)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["chelsea.jpg", f"{weights}, 3 steps"]
+    assert sum(line.rstrip("▏▎▍▌▋▊▉█ ").endswith("%") for line in lines) == 5
+    for stage in ("layer1", "layer2", "layer3", "lif"):
+        assert any(line.split()[:1] == [stage] for line in lines)
+    assert any("spikes a neuron" in line.lower() and "188,416 neurons" in line for line in lines)
+    assert max(len(line) for line in lines[2:]) <= 80
+
+
+def test_predict_json(capsys, weights):
+    argv = ("predict", EXAMPLE, EXAMPLE, "--model", weights, "--json", "--topk", 2)
+    status, out, err = run(capsys, *argv)
+    assert (status, err) == (0, "")
+    first, second = map(json.loads, out.splitlines())
+    assert first == second
+    assert (first["picture"], first["model"]) == (str(EXAMPLE), weights)
+    assert [set(label) for label in first["labels"]] == [{"label", "probability"}] * 2
+    ops = first["synaptic_operations"]
+    joules = 4.6e-12 * ops["mac"] + 0.9e-12 * ops["ac"]
+    assert first["energy_joules"] == pytest.approx(joules)
+    assert len(first["rates"]["layer1.0.lif1"]) == 3
+
+
+def test_predict_a_folder_tells_of_a_bad_picture_and_goes_on(capsys, weights, tmp_path):
+    for name in ("a.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(EXAMPLE.read_bytes())
+    (tmp_path / "b.jpg").write_text("no picture")
+    status, out, err = run(capsys, "predict", tmp_path, "--model", weights)
+    assert status == 2
+    assert [json.loads(line)["picture"][-5:] for line in out.splitlines()] == ["a.jpg", "c.jpg"]
+    assert err == f"msr-zoo: {tmp_path / 'b.jpg'}: not a picture\n"
+
+
+def test_predict_refuses_in_one_sentence(capsys, weights, tmp_path):
+    assert "--example" in refused(capsys, "predict")
+    assert "missing.jpg: no such file" in refused(capsys, "predict", tmp_path / "missing.jpg")
+    assert "no picture in this folder" in refused(capsys, "predict", tmp_path)
+    assert "--topk" in refused(capsys, "predict", "--example", "--topk", 0)
+    assert "--topk" in refused(capsys, "predict", "--example", "--topk", "many")
+    example = ("predict", "--example", "--model")
+    assert "close matches: msresnet" in refused(capsys, *example, "msresnet19")
+    assert "no such folder" in refused(capsys, *example, tmp_path / "nowhere")
+    assert "config.json cannot be read" in refused(capsys, *example, tmp_path)
+    assert "msresnet32" in refused(capsys, *example, "msresnet32")
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18"}')
+    assert "names no model of ours ('resnet18')" in refused(capsys, *example, tmp_path)
+    (tmp_path / "config.json").write_text('{"architecture": "msresnet20"}')
+    assert "holds no model.safetensors" in refused(capsys, *example, tmp_path)
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    assert "text.jpg: not a picture" in refused(capsys, "predict", text, "--model", weights)
+
+
+def test_convert_refuses_in_one_sentence(capsys, tmp_path):
+    out = tmp_path / "out"
+    argv = ("convert", tmp_path / "x.pth", "--out", out, "--arch")
+    assert "close matches: msresnet" in refused(capsys, *argv, "msresnet19")
+    assert "x.pth" in refused(capsys, *argv, "msresnet20")
+    assert "--out" in refused(capsys, "convert", "x.pth", "--arch", "msresnet20")
+    assert not out.exists()
+
+
+def test_convert_calls_the_converter(capsys, monkeypatch):
+    def converted(path, arch, out, *, num_steps):
+        assert (path, arch, num_steps) == ("x.pth", "msresnet20", 4)
+        return out
+
+    monkeypatch.setattr(cli, "convert_checkpoint", converted)
+    argv = ("convert", "x.pth", "--arch", "msresnet20", "--out", "dir", "--num-steps", 4)
+    status, out, _ = run(capsys, *argv)
+    assert (status, out) == (0, "Wrote dir; try: msr-zoo predict --example --model dir\n")
+
+
+def test_bars_are_in_proportion_and_plain_where_the_terminal_is(monkeypatch):
+    assert [line.count("█") for line in report.bars({"a": 0.5, "b": 0.25, "c": 0})] == [40, 20, 0]
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    lines = report.bars({"a": 1, "b": 0.5})
+    assert report.microjoules(1e-6) == "1 uJ"
+    assert [line.count("#") for line in lines] == [40, 20]
+    assert all(line.isascii() for line in lines)
+    (line,) = report.bars({"a name that does not fit in its column": 1})
+    assert line.split("  ")[1] == "a name that does not ..."

@@ -1,0 +1,84 @@
+import json
+import sys
+
+import pytest
+import torch
+from test_train import arguments
+
+import evaluate
+import export
+import msr_zoo
+import report
+import train
+
+
+@pytest.fixture
+def weights(pictures, tmp_path, monkeypatch):
+    """A weights folder with its results, by the commands that make the real ones."""
+    run, folder = tmp_path / "run", tmp_path / "msresnet20.test"
+    train.main(arguments(pictures, run))
+    monkeypatch.setattr(sys, "argv", ["export.py", str(run), "--out", str(folder)])
+    export.main()
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(folder), "--data", str(pictures)])
+    evaluate.main()
+    return folder
+
+
+def test_exported_weights_are_those_of_the_run_rounded_once(weights, tmp_path):
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]
+    model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
+    assert model.num_steps == 2
+    assert model.pretrained_cfg["label_names"] == ["bright", "dark"]
+    for key, value in model.state_dict().items():
+        half = value.dim() > 1 or key.startswith("fc.")
+        assert torch.equal(value, saved[key].half().float() if half else saved[key]), key
+
+
+def test_training_starts_from_exported_weights(weights, pictures, tmp_path):
+    options = ("--model", f"local-dir:{weights}", "--pretrained", "true", "--lr", "0")
+    train.main(arguments(pictures, tmp_path / "tuned", *options))
+    tuned = torch.load(tmp_path / "tuned" / "last.pt", weights_only=True)["model"]
+    model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
+    for key, value in model.named_parameters():
+        assert torch.equal(value, tuned[key]), key
+
+
+def test_results_say_what_was_measured(weights):
+    results = json.loads((weights / "results.json").read_text())
+    assert results["num_pictures"] == 10
+    assert len(results["top1_by_step"]) == results["num_steps"] == 2
+    assert results["top1"] == results["top1_by_step"][-1:]
+    low, high = results["top1_interval95"]
+    assert low <= results["top1"][0] <= high
+    assert results["activity"]["pictures"] == 10
+    assert results["seeds"] == [0]
+
+
+def test_card_is_made_from_the_results(weights):
+    results = json.loads((weights / "results.json").read_text())
+    training = json.loads((weights / "training.json").read_text())
+    card = report.card(results, training)
+    assert f"top-1, test split | {results['top1'][0]:.2%}" in card
+    assert training["provenance"]["commit"][:12] in card
+
+
+def test_unfinished_run_is_not_exported(pictures, tmp_path, monkeypatch, capsys):
+    train.main(arguments(pictures, tmp_path / "run", "--max-steps", "1"))
+    monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "run"), "--out", "x"])
+    with pytest.raises(SystemExit) as error:
+        export.main()
+    assert error.value.code == 2
+    assert "is not finished" in capsys.readouterr().err
+
+
+def test_wilson_interval_against_a_table():
+    # Newcombe, Statistics in Medicine 1998, table I: 81 of 263.
+    assert evaluate.wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_readme_and_cards_equal_what_the_json_gives():
+    text = (report.ROOT / "README.md").read_text()
+    assert text.split(report.BEGIN)[1].split(report.END)[0].strip() == report.models_table().strip()
+    for folder, results in report._measured():
+        training = json.loads((folder / "training.json").read_text())
+        assert (folder / "README.md").read_text() == report.card(results, training)

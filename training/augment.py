@@ -1,0 +1,56 @@
+"""Random crops and flips of a whole batch of pictures at once, on whatever device it is.
+
+What is random is drawn apart from its use, for the whole batch, so that processes that share
+a batch see what one would.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Share of the area and aspect ratio of a random resized crop (Szegedy et al., CVPR 2015); their
+# smallest share, 0.08, is for trainings of many epochs.
+SCALE = (0.25, 1.0)
+LOG_ASPECT = 0.2877  # log 4/3
+
+
+def draw_shifts(batch: int, padding: int, generator: torch.Generator) -> Tensor:
+    """Rows (top, left, flip) of integers (B, 3) for `crop_flip`; flip is 0 or 1."""
+    shifts = torch.randint(0, 2 * padding + 1, (batch, 2), generator=generator)
+    return torch.cat([shifts, torch.randint(0, 2, (batch, 1), generator=generator)], 1)
+
+
+def crop_flip(images: Tensor, padding: int, shifts: Tensor) -> Tensor:
+    """Pad (B, C, H, W) with black, cut (H, W) out at (top, left), mirror where flip is 1."""
+    batch, _, height, width = images.shape
+    top, left, flip = shifts.unsqueeze(-1).unbind(1)  # (B, 1) each
+    columns = torch.arange(width).expand(batch, -1)
+    columns = torch.where(flip == 1, columns.flip(1), columns) + left
+    rows = torch.arange(height) + top
+    padded = F.pad(images, (padding,) * 4)
+    index = (torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :])
+    device = images.device
+    return padded.permute(0, 2, 3, 1)[tuple(i.to(device) for i in index)].permute(0, 3, 1, 2)
+
+
+def draw_windows(
+    batch: int, generator: torch.Generator, scale: tuple[float, float] = SCALE
+) -> Tensor:
+    """Affine maps (B, 2, 3) for `resized_crop`: an area, an aspect, a place, a flip."""
+    area = torch.empty(batch).uniform_(*scale, generator=generator)
+    aspect = torch.empty(batch).uniform_(-LOG_ASPECT, LOG_ASPECT, generator=generator).exp()
+    width = (area * aspect).sqrt().clamp(max=1)
+    height = (area / aspect).sqrt().clamp(max=1)
+    flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    x, y = 2 * torch.rand(2, batch, generator=generator) - 1
+    windows = torch.zeros(batch, 2, 3)
+    windows[:, 0, 0], windows[:, 0, 2] = width * flip, x * (1 - width)
+    windows[:, 1, 1], windows[:, 1, 2] = height, y * (1 - height)
+    return windows
+
+
+def resized_crop(images: Tensor, size: tuple[int, int], windows: Tensor) -> Tensor:
+    """Cut the windows out of (B, C, H, W) and resize them to `size`, bilinearly, as float32."""
+    grid = F.affine_grid(windows, [len(images), 1, *size], align_corners=False)
+    grid = grid.to(images.device)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)

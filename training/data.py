@@ -1,0 +1,166 @@
+"""Batches for training and testing, out of memory where the pictures fit there."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from timm.data import create_dataset, create_loader
+from torch import Tensor
+
+from augment import crop_flip, draw_shifts, draw_windows, resized_crop
+from pictures import Pictures, SizesDifferError, open_pictures
+from recipes import Recipe
+
+# Data sets known by a name: the files that hold them, below $MSR_ZOO_DATA.
+SOURCES = {
+    "cifar10": ["cifar10-jpeg.tar.xz"],
+    "imagenette": [f"imagenette-224-{part}.tar" for part in ("train-0", "train-1", "val")],
+    "imagenet": ["imagenet"],
+}
+# What the data set calls the split that accuracy is measured on.
+TEST_SPLITS = ("test", "val", "validation")
+
+
+class Batches(Protocol):
+    """One split: normalised pictures (B, C, H, W) and labels (B,), this process's share of each."""
+
+    classes: tuple[str, ...]
+    num_pictures: int
+
+    def __len__(self) -> int: ...
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def find_sources(data: str) -> list[Path]:
+    """The files of a named data set, or the given path; ValueError says what is missing."""
+    root = Path(os.environ.get("MSR_ZOO_DATA", "data"))
+    paths = [root / file for file in SOURCES[data]] if data in SOURCES else [Path(data)]
+    for path in paths:
+        if not path.exists():
+            hint = " (set MSR_ZOO_DATA to the folder that holds it)" if data in SOURCES else ""
+            raise ValueError(f"no data at {path}{hint}")
+    return paths
+
+
+def open_split(
+    recipe: Recipe,
+    cfg: dict[str, Any],
+    *,
+    train: bool,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+) -> Batches:
+    """Batches of a recipe's data, cropped, flipped and normalised as the model's `cfg` asks."""
+    sources = find_sources(recipe.data)
+    splits = ("train",) if train else TEST_SPLITS
+    for split in splits:
+        try:
+            pictures = open_pictures(sources, split)
+        except SizesDifferError:
+            return TimmBatches(recipe, cfg, sources[0], split, train, device, rank, world)
+        except ValueError:
+            if split == splits[-1]:
+                raise
+        else:
+            return MemoryBatches(recipe, cfg, pictures, train, device, rank, world)
+    raise AssertionError("the last split returns or raises")
+
+
+class MemoryBatches:
+    """Batches from decoded bytes on the training device: loading is one gather, never a decoder."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        cfg: dict[str, Any],
+        pictures: Pictures,
+        train: bool,
+        device: torch.device,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.recipe, self.train, self.rank, self.world = recipe, train, rank, world
+        self.classes = pictures.classes
+        self.num_pictures = len(pictures.labels)
+        # On a CPU the bytes stay where the disk cache maps them.
+        self.images = torch.from_numpy(pictures.images).to(device)
+        self.labels = torch.from_numpy(pictures.labels).to(device)
+        self.size = cfg["input_size"][-2:]
+        self.mean = torch.tensor(cfg["mean"], device=device).view(1, -1, 1, 1) * 255
+        self.std = torch.tensor(cfg["std"], device=device).view(1, -1, 1, 1) * 255
+
+    def __len__(self) -> int:
+        batch = self.recipe.batch_size
+        return self.num_pictures // batch if self.train else -(-self.num_pictures // batch)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.arange(self.num_pictures)
+        if self.train:
+            order = torch.randperm(self.num_pictures, generator=_generator(self.recipe.seed, epoch))
+        for batch in range(first, len(self)):
+            start = batch * self.recipe.batch_size
+            chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
+            chosen = chosen.to(self.images.device)
+            images = self.images[chosen].permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+            if self.train:
+                images = self._augmented(images, _generator(self.recipe.seed, epoch, batch))
+            yield (images.float() - self.mean) / self.std, self.labels[chosen]
+
+    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        batch, mine = self.recipe.batch_size, slice(self.rank, None, self.world)
+        if padding := self.recipe.crop_padding:
+            return crop_flip(images, padding, draw_shifts(batch, padding, generator)[mine])
+        return resized_crop(images, self.size, draw_windows(batch, generator)[mine])
+
+
+def _generator(*seed: int) -> torch.Generator:
+    """A generator that depends on the numbers alone, so that a resumed run repeats itself."""
+    mixed = 0
+    for part in seed:
+        mixed = (mixed * 1_000_003 + part + 1) % 2**63
+    return torch.Generator().manual_seed(mixed)
+
+
+class TimmBatches:
+    """Batches through timm's readers and loader, for pictures of many sizes."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        cfg: dict[str, Any],
+        source: Path,
+        split: str,
+        train: bool,
+        device: torch.device,
+        rank: int,
+        world: int,
+    ) -> None:
+        dataset = create_dataset("", root=str(source), split=split, is_training=train)
+        self.classes = tuple(dataset.reader.class_to_idx)
+        self.num_pictures = len(dataset)
+        self.loader = create_loader(
+            dataset,
+            input_size=cfg["input_size"],
+            batch_size=recipe.batch_size // world,
+            is_training=train,
+            interpolation=cfg["interpolation"],
+            mean=cfg["mean"],
+            std=cfg["std"],
+            crop_pct=cfg["crop_pct"],
+            num_workers=os.cpu_count() or 1,
+            distributed=world > 1,
+            use_prefetcher=False,
+            device=device,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        if hasattr(self.loader.sampler, "set_epoch"):
+            self.loader.sampler.set_epoch(epoch)
+        yield from islice(self.loader, first, None)

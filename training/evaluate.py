@@ -1,0 +1,101 @@
+"""Measure a trained model on a test split: accuracy, by step too, firing rate, energy.
+
+    python training/evaluate.py msr_zoo/weights/msresnet20.cifar10 --data cifar10
+
+Writes results.json into the weights folder (or --out), which training/report.py makes cards and
+tables from.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import msr_zoo
+from data import Batches, open_split
+from msr_zoo.activity import record_activity
+from provenance import provenance
+from recipes import CIFAR10_TWO_CORES
+
+DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG copy)", "imagenette": "Imagenette 224 px"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a weights folder, or a registered name with its tag")
+    parser.add_argument("--data", required=True, help="a name or path that training/data.py knows")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--out", type=Path, help="default: results.json in the weights folder")
+    options = parser.parse_args()
+    folder = Path(options.model)
+    if not folder.is_dir() and options.out is None:
+        parser.error("--out is needed for a model that is not a folder")
+    out = options.out or folder / "results.json"
+    source = f"local-dir:{folder}" if folder.is_dir() else options.model
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = msr_zoo.create_model(source, pretrained=True)
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    cfg: Any = model.pretrained_cfg
+    recipe = dataclasses.replace(
+        CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size
+    )
+    batches = open_split(recipe, cfg, train=False, device=device)
+    training = folder / "training.json"
+    results = {
+        "model": folder.name if folder.is_dir() else options.model,
+        "data": DATA_NAMES.get(options.data, options.data),
+        "split": "test",
+        **measure(model, batches),
+        "seeds": [json.loads(training.read_text())["recipe"]["seed"]] if training.exists() else [],
+        "command": " ".join(["python", *sys.argv]),
+        **provenance(device),
+    }
+    out.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{out}: top-1 {results['top1'][0]:.2%}")
+
+
+@torch.inference_mode()
+def measure(model: Any, batches: Batches) -> dict[str, Any]:
+    """Accuracy after each step from one run a picture, its interval, and the activity; float32."""
+    right_by_step: torch.Tensor | int = 0
+    right_top5 = 0
+    with record_activity(model) as activity:
+        for images, labels in tqdm(batches.epoch(0), total=len(batches), desc="evaluate"):
+            logits = model.forward_steps(images.contiguous(memory_format=torch.channels_last))
+            right_by_step = right_by_step + (logits.argmax(2) == labels).sum(1)
+            top5 = logits[-1].topk(min(5, logits.shape[2])).indices
+            right_top5 += int((top5 == labels[:, None]).sum())
+    number = batches.num_pictures
+    by_step = [int(right) / number for right in torch.as_tensor(right_by_step)]
+    # One seed, so a list of one: more seeds join it.
+    return {
+        "num_pictures": number,
+        "num_steps": len(by_step),
+        "top1": by_step[-1:],
+        "top1_interval95": wilson_interval(by_step[-1], number),
+        "top5": [right_top5 / number],
+        "top1_by_step": by_step,
+        "activity": activity.as_dict(),
+    }
+
+
+def wilson_interval(share: float, number: int) -> tuple[float, float]:
+    """95 % interval of a share of `number` trials (Wilson, JASA 1927)."""
+    z = 1.96
+    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
+    spread = z / (1 + z * z / number)
+    spread *= math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    return centre - spread, centre + spread
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Cards and the README's table of models, made from the JSON beside the weights alone.
+
+python training/report.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from msr_zoo.models.tags import TAGS
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (ROOT / "msr_zoo" / "weights", ROOT / "hub")
+BEGIN, END = "<!-- models: training/report.py -->", "<!-- end of models -->"
+
+DATA_NOTES = {
+    "CIFAR-10 (JPEG copy)": (
+        "CIFAR-10 (Krizhevsky, 2009; published without a licence, for research), all 60,000 "
+        "pictures in a copy that its publisher re-encoded as JPEG: figures are not comparable to "
+        "the last tenth with those on the original pictures"
+    ),
+    "Imagenette 224 px": (
+        "Imagenette (fast.ai, Apache-2.0), ten classes of ImageNet, whose pictures belong to their "
+        "owners and are for research"
+    ),
+}
+
+
+def write_reports() -> None:
+    """Write every card, and the table between the two marks in README.md."""
+    measured = _measured()
+    for folder, results in measured:
+        training = json.loads((folder / "training.json").read_text())
+        (folder / "README.md").write_text(card(results, training))
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{models_table()}{END}{after}")
+    print(f"README.md and {len(measured)} cards written")
+
+
+def _measured() -> list[tuple[Path, dict[str, Any]]]:
+    files = sorted(file for root in FOLDERS for file in root.glob("*/results.json"))
+    return [(file.parent, json.loads(file.read_text())) for file in files]
+
+
+def models_table() -> str:
+    rows = [
+        "| model | data | T | top-1 (95 % interval, pictures) | spikes a neuron | energy, twin |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| `{r['model']}` | {r['data']}, {r['split']} | {r['num_steps']} | {_accuracy(r)} | "
+        f"{r['activity']['spikes_per_neuron']:.2f} | {_energy(r)} |"
+        for _, r in _measured()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _accuracy(results: dict[str, Any]) -> str:
+    low, high = results["top1_interval95"]
+    top1 = sum(results["top1"]) / len(results["top1"])
+    return f"{top1:.2%} ({low:.2%} – {high:.2%}, {results['num_pictures']:,})"
+
+
+def _energy(results: dict[str, Any]) -> str:
+    activity = results["activity"]
+    spiking, twin = activity["energy_joules"] * 1e6, activity["twin_energy_joules"] * 1e6
+    return f"{spiking:.1f} µJ, {twin:.1f} µJ"
+
+
+def card(results: dict[str, Any], training: dict[str, Any]) -> str:
+    """A Hub card: what it is, data and licence, recipe, accuracy with n, rates, energy, limits."""
+    name, recipe, activity = results["model"], training["recipe"], results["activity"]
+    made, history = training["provenance"], training["history"]
+    minutes = sum(epoch["seconds"] for epoch in history) / 60
+    by_step = ", ".join(f"{share:.2%}" for share in results["top1_by_step"])
+    rates = ", ".join(
+        f"{stage} {sum(rate) / len(rate):.3f}" for stage, rate in activity["stage_rates"].items()
+    )
+    operations = activity["synaptic_operations"]
+    tag = TAGS.get(name)
+    digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
+    settings = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
+    return f"""---
+license: apache-2.0
+library_name: timm
+pipeline_tag: image-classification
+tags: [spiking-neural-network, ms-resnet, msr_zoo]
+---
+# {name}
+MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural network,
+trained by the msr_zoo project; not the authors' weights.
+
+```python
+import msr_zoo
+
+model = msr_zoo.create_model("{name}", pretrained=True)
+```
+
+| | |
+|---|---|
+| data | {DATA_NOTES.get(results["data"], results["data"])} |
+| top-1, {results["split"]} split | {_accuracy(results)}; seeds {results["seeds"]} |
+| top-5 | {results["top5"][0]:.2%} |
+| top-1 after step 1 to {results["num_steps"]} | {by_step} |
+| firing rate by stage (spikes a neuron a step) | {rates} |
+| spikes a neuron a picture | {activity["spikes_per_neuron"]:.3f} |
+| synaptic operations a picture | {operations["ac"]:.4g} AC and {operations["mac"]:.4g} MAC; \
+the non-spiking twin {operations["twin_mac"]:.4g} MAC |
+| energy a picture (4.6 pJ a MAC, 0.9 pJ an AC, 45 nm), twin | {_energy(results)} |
+
+**Recipe.** {settings}.
+
+**Trained** in {minutes:.0f} minutes on {made["device"]}, {made["threads"]} threads, \
+torch {made["torch"]}, commit {made["commit"][:12]}; training.json holds loss and accuracy of every
+epoch. The last epoch's weights, chosen by nothing but the end of the schedule. Evaluated in float32
+from the float16 tensors of this repository by `{results["command"]}`, \
+commit {results["commit"][:12]}; results.json holds all of it.
+
+**Limits.** One training run a seed, so the interval is that of the pictures, not of the training.
+Meant for pictures like those of its data set; it names one of its classes for any picture at all.
+The energy is a count of operations times a constant, not a measurement of a chip.
+{digest}"""
+
+
+if __name__ == "__main__":
+    write_reports()

@@ -1,0 +1,222 @@
+"""Train one network: parse, data, model, optimizer, loop, save.
+
+    python training/train.py cifar10-two-cores --out runs/msresnet20
+    torchrun --nproc-per-node 8 training/train.py paper-imagenet --model msresnet104 --out runs/104
+
+Run again with the same --out, it goes on where the last checkpoint left off, batch for batch.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+import msr_zoo
+from data import Batches, open_split
+from msr_zoo.pretrained import WeightsError
+from provenance import provenance
+from recipes import RECIPES, Recipe
+from sync_norm import synchronise
+
+
+def main(arguments: list[str] | None = None) -> None:
+    # Parse.
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--save-every", type=float, default=180, help="seconds between checkpoints")
+    parser.add_argument(
+        "--max-steps", type=int, help="stop after so many steps, to measure or to try"
+    )
+    for field in dataclasses.fields(Recipe):
+        flag = "--" + field.name.replace("_", "-")
+        kind = _boolean if field.type is bool else field.type
+        parser.add_argument(flag, type=kind, default=argparse.SUPPRESS)
+    options = vars(parser.parse_args(arguments))
+    out, save_every = options.pop("out"), options.pop("save_every")
+    max_steps = options.pop("max_steps") or math.inf
+    recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
+
+    # Processes and device.
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    device = (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    )
+    if recipe.batch_size % world:
+        parser.error(f"a batch of {recipe.batch_size} does not divide among {world} processes")
+    if world > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    if cuda:
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+
+    # Model. Channels last, because that is the layout that convolutions run fastest in.
+    torch.manual_seed(recipe.seed)
+    try:
+        net: Any = msr_zoo.create_model(
+            recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps
+        )
+        train_set, test_set = (
+            open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
+            for t in (True, False)
+        )
+    except (ValueError, WeightsError) as error:
+        parser.error(str(error))
+    if len(train_set.classes) != net.num_classes:
+        net.reset_classifier(len(train_set.classes))
+    net = net.to(device, memory_format=torch.channels_last)
+    if world > 1:
+        net = synchronise(net, device)
+    model = DistributedDataParallel(net) if world > 1 else net
+
+    # Optimizer. Batch-norm scales and biases are not decayed.
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    others = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=recipe.nesterov)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+    autocast = torch.autocast(
+        device.type, getattr(torch, recipe.precision), enabled=recipe.precision != "float32"
+    )
+
+    # Resume.
+    checkpoint = out / "last.pt"
+    start, history = 0, []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        if saved["recipe"] != dataclasses.asdict(recipe):
+            parser.error(f"{checkpoint} was made by another recipe; choose another --out")
+        net.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
+        start, history = saved["step"], saved["history"]
+    out.mkdir(parents=True, exist_ok=True)
+
+    def save(step: int) -> None:
+        if rank:
+            return
+        state = {
+            "model": net.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "step": step,
+            "history": history,
+            "recipe": dataclasses.asdict(recipe),
+            "classes": train_set.classes,
+            "provenance": provenance(device, world),
+        }
+        torch.save(state, out / "last.tmp")
+        os.replace(out / "last.tmp", checkpoint)
+
+    # Loop. SIGTERM (a machine about to be taken away) saves and ends.
+    ending = []
+    signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
+    log = SummaryWriter(str(out)) if rank == 0 else None
+    steps_per_epoch = len(train_set)
+    last_saved = time.monotonic()
+    step = start
+    for epoch in range(start // steps_per_epoch, recipe.epochs):
+        net.num_steps = recipe.early_num_steps if epoch < recipe.early_epochs else recipe.num_steps
+        model.train()
+        losses = torch.zeros((), device=device)
+        began, first = time.monotonic(), step - epoch * steps_per_epoch
+        batches = train_set.epoch(epoch, first)
+        bar = tqdm(
+            batches,
+            f"epoch {epoch + 1}/{recipe.epochs}",
+            steps_per_epoch,
+            initial=first,
+            disable=rank > 0,
+        )
+        for images, labels in bar:
+            torch.manual_seed(recipe.seed + step * world + rank)  # dropout repeats itself on resume
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step / steps_per_epoch)
+            images = images.contiguous(memory_format=torch.channels_last)
+            with autocast:
+                logits = model(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses += loss.detach()
+            step += 1
+            if step - start >= max_steps or ending:
+                save(step)
+                print(f"stopped after step {step}; the same command goes on from {checkpoint}")
+                return
+            if time.monotonic() - last_saved > save_every:
+                save(step)
+                last_saved = time.monotonic()
+        accuracy = evaluate(net, test_set, autocast)
+        seconds = time.monotonic() - began
+        mean_loss = (losses / max(1, step - epoch * steps_per_epoch - first)).item()
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "T": net.num_steps,
+                "loss": mean_loss,
+                "top1": accuracy,
+                "seconds": seconds,
+            }
+        )
+        if log:
+            print(json.dumps(history[-1]), flush=True)
+            log.add_scalar("loss/train", mean_loss, step)
+            log.add_scalar("top1/test", accuracy, step)
+            log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
+        save(step)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def learning_rate(recipe: Recipe, epoch: float) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    if epoch < recipe.warmup_epochs:
+        return recipe.lr * (epoch + 0.01) / recipe.warmup_epochs
+    done = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
+    """Share of the split that the model names right, over all processes."""
+    model.eval()
+    right = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    for images, labels in batches.epoch(0):
+        with autocast:
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+        right += (logits.argmax(1) == labels).sum()
+    if dist.is_initialized():
+        dist.all_reduce(right)
+    return right.item() / batches.num_pictures
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text}")
+    return text == "true"
+
+
+if __name__ == "__main__":
+    main()
