@@ -1,19 +1,17 @@
 """How fast event recordings are read, in events a second of one core's time.
 
-    python benchmarks/event_readers.py DATA --out benchmarks/results/event_readers.json
+python -m benchmarks.event_readers
 
-DATA is the folder with ``event-recordings`` and ``dvs128-objects.tar.xz``. Large files are real
-recordings repeated, each time later, to about a million events; they are read whole, from the
-page cache. Time is the process's own, system calls included, so that a busy machine measures
-nearly the same. Other packages that are installed read the same files, each up to arrays in memory.
+The folder of data (MSR_ZOO_DATA, or ../shared/data) has ``event-recordings`` and
+``dvs128-objects.tar.xz``. Large files are real recordings repeated, each time later, to about a
+million events; they are read whole, from the page cache. Time is the process's own, system calls
+included, so that a busy machine measures nearly the same. Other packages that are installed read
+the same files up to arrays in memory.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -24,14 +22,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from benchmarks.timing import provenance, write
 from msr_zoo.events import Events, read_events
 from msr_zoo.events.prophesee import split_header
+from tests.events import writers
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
-from events import writers  # noqa: E402  the tests' writers, which are no part of the package
-
+DATA = Path(os.environ.get("MSR_ZOO_DATA", ROOT.parent / "shared" / "data"))
 EVENTS = 1_000_000
 
 
@@ -134,17 +133,10 @@ def rate(read: Callable[[Path], object], path: Path, repeats: int) -> dict[str, 
     }
 
 
-def device() -> str:
-    """The processor's name and the number of cores that this process may use."""
-    info = Path("/proc/cpuinfo")
-    names = info.read_text().split("model name\t: ")[1:] if info.exists() else []
-    name = names[0].partition("\n")[0] if names else platform.processor()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
-
-
 def versions() -> dict[str, str]:
-    out = {"python": platform.python_version()}
-    for name in ("numpy", "h5py", "lz4", "zstandard", "aedat", "expelliarmus"):
+    """Versions of the packages that take part, as far as they are installed."""
+    out = {}
+    for name in ("h5py", "lz4", "zstandard", "aedat", "expelliarmus"):
         try:
             out[name] = version(name)
         except PackageNotFoundError:
@@ -154,18 +146,12 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
 
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
     rows, peers = {}, others()
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files(args.data).items():
+        for name, content in files(DATA).items():
             # Some of the other packages look at the suffix.
             path = Path(folder) / {"EVT": "a.raw", "DAT": "a.dat"}.get(name[:3], "a.aedat4")
             path.write_bytes(content)
@@ -177,17 +163,15 @@ def main() -> None:
                     row[package] = rate(readers[name], path, args.repeats)
             rows[name] = row
             print(f"{name:22}{row}")
-    result = {
-        "command": "python benchmarks/event_readers.py DATA --out " + str(args.out),
-        "unit": "million events a second of processor time",
-        "repeats": args.repeats,
-        "commit": git.stdout.strip(),
-        "device": device(),
-        "versions": versions(),
-        "formats": rows,
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    result = provenance(
+        "benchmarks.event_readers",
+        torch.device("cpu"),
+        unit="million events a second of processor time",
+        repeats=args.repeats,
+        formats=rows,
+    )
+    result["versions"] |= versions()
+    print(write("event_readers", result))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -33,9 +34,11 @@ def _load_npy(raw: bytes, path: Path) -> Column:
     """Load a .npy file, as many of its rows as are there; never with pickle."""
     file = io.BytesIO(raw)
     try:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd literals in a damaged header
+            version = npy.read_magic(file)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = read(file)
     except _HEADER_ERRORS as error:
         raise RecordingError(f"{path} has a damaged header") from error
     if dtype.hasobject or dtype.itemsize == 0 or not shape or min(shape) < 0:

@@ -53,8 +53,9 @@ def _decode_aedat(raw: Bytes, path: Path) -> Decoded:
         return aedat.decode_aedat2(header, body, path)
     if magic.startswith(b"#!AER-DAT3"):
         return aedat.decode_aedat3(header, body, path)
-    version = magic[9:12].decode("latin-1")
-    raise RecordingError(f"{path} is in AEDAT {version}; AEDAT 2.0, 3.1 and 4.0 are read")
+    version = re.match(rb"#!AER-DAT(\d+(?:\.\d+)?)", magic)
+    which = version[1].decode() if version else "of no known version"
+    raise RecordingError(f"{path} is in AEDAT {which}; AEDAT 2.0, 3.1 and 4.0 are read")
 
 
 def _decode(raw: Bytes, path: Path) -> Decoded:

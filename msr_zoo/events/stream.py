@@ -15,6 +15,7 @@ Index = slice | NDArray[np.bool_] | IntArray
 
 # Cameras send events of neighbouring columns some microseconds out of order; more is damage.
 MAX_DISORDER_US = 10_000
+LATEST_US = 2**60  # some 36,000 years
 MAX_SENSOR_SIDE = 2**15 - 1  # AEDAT 3.1 has the widest addresses, 15 bits
 
 
@@ -131,6 +132,10 @@ def checked(decoded: Decoded, path: Path) -> Events:
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         x, y, t, polarity = x[inside], y[inside], t[inside], polarity[inside]
         warn_damage(path, f"left out {total - len(t)} of {total} events, outside the sensor")
+    if len(t) and (int(t.min()) < -LATEST_US or int(t.max()) > LATEST_US):
+        possible = np.flatnonzero((t >= -LATEST_US) & (t <= LATEST_US))
+        warn_damage(path, f"left out {len(t) - len(possible)} of {total} events, at no real time")
+        x, y, t, polarity = x[possible], y[possible], t[possible], polarity[possible]
     if not bool(np.all(t[1:] >= t[:-1])):
         keep = _in_order(t)
         if not keep.all():
