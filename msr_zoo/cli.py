@@ -127,7 +127,7 @@ def _load(name: str) -> nn.Module:
     if Path(name).is_dir():
         _check_folder(Path(name))
         name = f"local-dir:{name}"
-    elif os.sep in name:
+    elif os.sep in name and ":" not in name:
         raise ValueError(f"{name}: no such folder")
     try:
         return create_model(name, pretrained=True)

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import msr_zoo  # noqa: F401  (registers the models)
+import msr_zoo
 from msr_zoo.activity import record_activity
 from msr_zoo.kernels import reference
 from msr_zoo.models.ms_resnet import MSResNet
@@ -333,3 +333,23 @@ def test_as_dict_is_json():
     assert told["synaptic_operations"]["ac"] == activity.total.ac
     assert told["energy_joules"] == activity.total.joules
     assert told["rates"].keys() == activity.rates.keys()
+
+
+@pytest.mark.parametrize("name", msr_zoo.list_models())
+def test_only_layers_that_see_real_values_multiply(name):
+    cfg = msr_zoo.model_info(name)
+    stages = 4 if cfg.num_classes == 1000 else 3
+    model = msr_zoo.create_model(name, depths=(1,) * stages, num_steps=2).eval()
+    with record_activity(model) as activity, torch.no_grad():
+        model(torch.randn(1, cfg.input_size[0], 32, 32))
+    operations = activity.operations
+    convs = {n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert operations.keys() == convs
+    # In MS-ResNet shortcuts carry potentials; in its rivals spikes, or sums of them.
+    real = {n for n in convs if n.startswith("stem") or n == "fc"}
+    if name.startswith("msresnet"):
+        real |= {n for n in convs if ".shortcut." in n}
+    elif not activity.rates:
+        real = convs
+    assert {n for n, o in operations.items() if o.mac} == real
+    assert all(o.ac == 0 for n, o in operations.items() if n in real)
