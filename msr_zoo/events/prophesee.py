@@ -110,10 +110,12 @@ def decode_evt21(header: str, body: Bytes, path: Path) -> Decoded:
     upper, valid = _evt21_halves(header, body, path)
     at, high = _timed(upper, (upper >> 28 <= 1) & (valid != 0))
     upper, valid = upper[at], valid[at]
-    bits = np.unpackbits(
-        np.ascontiguousarray(valid).view(np.uint8).reshape(-1, 4), axis=1, bitorder="little"
-    )
-    word, offset = np.divmod(np.flatnonzero(bits), 32)
+    # Most of the 32 bits are off: only bytes with any on are taken apart.
+    octets = np.ascontiguousarray(valid).view(np.uint8)
+    some = np.flatnonzero(octets != 0)
+    bit = np.flatnonzero(np.unpackbits(octets[some], bitorder="little"))
+    octet = some[bit >> 3]
+    word, offset = octet >> 2, (octet & 3) << 3 | bit & 7
     upper = upper[word]
     return Decoded(
         x=(((upper >> 11) & 0x7FF) + offset).astype(np.int16),
