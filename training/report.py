@@ -36,7 +36,7 @@ def write_reports() -> None:
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     readme.write_text(f"{before}{BEGIN}\n{models_table()}{END}{after}")
-    print(f"README.md and {len(measured)} cards written")
+    print(f"README.md written, and the cards of {len(measured)} models")
 
 
 def _measured() -> list[tuple[Path, dict[str, Any]]]:
