@@ -142,6 +142,7 @@ class TimmBatches:
         dataset = create_dataset("", root=str(source), split=split, is_training=train)
         self.classes = tuple(dataset.reader.class_to_idx)
         self.num_pictures = len(dataset)
+        self.device = device
         self.loader = create_loader(
             dataset,
             input_size=cfg["input_size"],
@@ -163,4 +164,5 @@ class TimmBatches:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         if hasattr(self.loader.sampler, "set_epoch"):
             self.loader.sampler.set_epoch(epoch)
-        yield from islice(self.loader, first, None)
+        for images, labels in islice(self.loader, first, None):
+            yield images.to(self.device, non_blocking=True), labels.to(self.device)

@@ -1,0 +1,76 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import MemoryBatches, TimmBatches, find_sources, open_split
+from recipes import CIFAR10_TWO_CORES
+
+CFG = {
+    "input_size": (3, 16, 16),
+    "mean": (0.5, 0.25, 0.0),
+    "std": (0.5, 0.5, 0.25),
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+}
+
+
+def opened(folder, *, train, **changes):
+    recipe = dataclasses.replace(CIFAR10_TWO_CORES, data=str(folder), batch_size=8, **changes)
+    return open_split(recipe, CFG, train=train, device=torch.device("cpu"))
+
+
+def test_test_pictures_are_normalised_and_none_is_missing(pictures):
+    batches = opened(pictures, train=False)
+    assert isinstance(batches, MemoryBatches)
+    images, labels = (torch.cat(parts) for parts in zip(*batches.epoch(0), strict=True))
+    assert labels.tolist() == [0] * 5 + [1] * 5
+    files = sorted((pictures / "test").rglob("*.png"))
+    pixels = torch.from_numpy(np.array(Image.open(files[3]))).float()
+    expected = (pixels.permute(2, 0, 1) / 255 - torch.tensor(CFG["mean"]).view(3, 1, 1)) / (
+        torch.tensor(CFG["std"]).view(3, 1, 1)
+    )
+    torch.testing.assert_close(images[3], expected)
+
+
+def test_every_epoch_has_its_own_order_and_is_the_same_again(pictures):
+    batches = opened(pictures, train=True)
+    first, again, second = (
+        torch.cat([labels for _, labels in batches.epoch(epoch)]) for epoch in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert len(first) == batches.num_pictures == 48
+
+
+def test_a_resumed_epoch_goes_on_with_the_batch_it_would_have_had(pictures):
+    batches = opened(pictures, train=True)
+    whole, rest = list(batches.epoch(3)), list(batches.epoch(3, first=4))
+    assert len(rest) == 2
+    for (images, labels), (same_images, same_labels) in zip(whole[4:], rest, strict=True):
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_pictures_of_many_sizes_come_through_timm(pictures, train):
+    Image.new("RGB", (40, 24)).save(pictures / ("train" if train else "test") / "dark" / "z.png")
+    batches = opened(pictures, train=train, crop_padding=0)
+    assert isinstance(batches, TimmBatches)
+    assert batches.classes == ("bright", "dark")
+    parts = [(images.shape[1:], len(labels)) for images, labels in batches.epoch(0)]
+    assert {shape for shape, _ in parts} == {(3, 16, 16)}
+    assert sum(number for _, number in parts) == (48 if train else 11)
+
+
+@pytest.mark.data
+def test_cifar10_has_its_pictures(shared_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("MSR_ZOO_DATA", str(shared_data))
+    monkeypatch.setenv("MSR_ZOO_CACHE", str(tmp_path))
+    assert find_sources("cifar10") == [shared_data / "cifar10-jpeg.tar.xz"]
+    batches = opened("cifar10", train=False)
+    assert batches.num_pictures == 10_000
+    assert batches.classes[:3] == ("airplane", "automobile", "bird")
+    assert torch.bincount(batches.labels).tolist() == [1000] * 10
