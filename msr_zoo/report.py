@@ -89,7 +89,7 @@ def prediction(result: Prediction, model: str) -> list[str]:
 
 def isometry(blocks: Sequence[BlockIsometry]) -> list[str]:
     """A line a block, and the mean and the standard deviation over the blocks."""
-    columns = [
+    columns: list[list[float | None]] = [
         [block.phi for block in blocks],
         [block.phi_error for block in blocks],
         [block.spread for block in blocks],
@@ -98,8 +98,8 @@ def isometry(blocks: Sequence[BlockIsometry]) -> list[str]:
         [block.gradient_norm for block in blocks],
     ]
     rows: list[Sequence[str]] = [("BLOCK", "PHI", "+-", "SPREAD", "+-", "RATIO", "NORM")]
-    for block, *values in zip(blocks, *columns, strict=True):
-        rows.append([block.name, *map(_short, values)])
+    for index, block in enumerate(blocks):
+        rows.append([block.name, *(_short(values[index]) for values in columns)])
     over = [mean_and_deviation(values) or (None, None) for values in columns]
     for index, line in enumerate(("mean", "deviation")):
         cells = [_short(pair[index]) for pair in over]

@@ -13,13 +13,13 @@ STYLES = {
     "SEW-ResNet": ("#009E73", "8 2 2 2"),
 }
 ROWS = {"gradient_norm": "gradient norm / that at the last block", "phi": "φ(JJᵀ)"}
-WIDTH, HEIGHT, LEFT, TOP, GAP = 330, 210, 70, 64, 60
+WIDTH, HEIGHT, LEFT, TOP, GAP, LEGEND = 330, 210, 70, 64, 60, 165
 
 
 def draw(runs: list[dict[str, Any]]) -> str:
     """Curves over the blocks, geometric means over seeds, on logarithmic axes."""
     columns = list(dict.fromkeys((run["state"], run["depth"]) for run in runs))
-    width = LEFT + len(columns) * (WIDTH + GAP)
+    width = LEFT + max(len(columns) * (WIDTH + GAP), len(STYLES) * LEGEND)
     height = TOP + len(ROWS) * (HEIGHT + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -28,7 +28,7 @@ def draw(runs: list[dict[str, Any]]) -> str:
     ]
     shown = [label for label in STYLES if any(run["network"] == label for run in runs)]
     for index, label in enumerate(shown):
-        left = LEFT + index * 165
+        left = LEFT + index * LEGEND
         parts.append(_line([(left, 16), (left + 28, 16)], label))
         parts.append(_text(left + 34, 20, label))
     for row, (field, title) in enumerate(ROWS.items()):
