@@ -58,24 +58,25 @@ def main() -> None:
             for seed in options.seeds:
                 torch.manual_seed(seed)
                 arguments = {"num_classes": 10, "num_steps": options.num_steps, **changes}
-                model = msr_zoo.create_model(f"{family}{depth}", **arguments)
-                seeds.append(measured(model, options, seed, device))
-            runs.append(summary(label, depth, "initialised", options.seeds, seeds))
+                network = msr_zoo.create_model(f"{family}{depth}", **arguments)
+                seeds.append(measured(network, options, seed, device))
+            runs.append(
+                summary(label, depth, "initialised", options.num_steps, options.seeds, seeds)
+            )
             print(one_line(runs[-1]), flush=True)
     for folder in options.weights:
-        model = msr_zoo.create_model(f"local-dir:{folder}", pretrained=True)
+        model: Any = msr_zoo.create_model(f"local-dir:{folder}", pretrained=True)
         name = json.loads((folder / "config.json").read_text())["architecture"]
         family = name.rstrip("0123456789")
         label, depth = FAMILIES[family], int(name.removeprefix(family))
         seeds = [measured(model, options, seed, device) for seed in options.seeds]
-        runs.append(summary(label, depth, "trained", options.seeds, seeds))
+        runs.append(summary(label, depth, "trained", int(model.num_steps), options.seeds, seeds))
         print(one_line(runs[-1]), flush=True)
 
     results = {
         "what": "msr_zoo/isometry.py defines phi, spread, gradient_ratio and gradient_norm",
         "data": "CIFAR-10 (JPEG copy), train" if options.data == "cifar10" else options.data,
         "batch_size": options.batch_size,
-        "num_steps": options.num_steps,
         "probes": options.probes,
         "seeds": options.seeds,
         "n": len(options.seeds),
@@ -104,7 +105,12 @@ def measured(
 
 
 def summary(
-    network: str, depth: int, state: str, seeds: list[int], by_seed: list[list[dict[str, Any]]]
+    network: str,
+    depth: int,
+    state: str,
+    num_steps: int,
+    seeds: list[int],
+    by_seed: list[list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """The runs of all seeds in one record, with mean and deviation over blocks and seeds."""
     fields = ("phi", "spread", "gradient_ratio", "gradient_norm")
@@ -113,6 +119,7 @@ def summary(
         "network": network,
         "depth": depth,
         "state": state,
+        "num_steps": num_steps,
         **{field: mean_and_deviation([block[field] for block in everything]) for field in fields},
         "by_seed": dict(zip(map(str, seeds), by_seed, strict=True)),
     }
