@@ -16,9 +16,12 @@ OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
 # -Wno-maybe-uninitialized: GCC 12 warns about its own intrinsics header.
 FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
 FLAGS += ["-Wall", "-Wno-maybe-uninitialized"]
+AVX2 = ["-mavx2", "-mfma", "-mpopcnt"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
 ISA_FLAGS = {
-    "isa_avx2.cpp": ["-mavx2", "-mfma"],
-    "isa_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
+    "isa_avx2.cpp": AVX2,
+    "isa_avx512.cpp": AVX512,
+    "isa_avx512vbmi2.cpp": [*AVX512, "-mavx512vbmi2"],
 }
 
 

@@ -1,2 +1,3 @@
 #define ISA avx512
+#include "conv_kernels.inl"
 #include "lif_kernels.inl"

@@ -1,2 +1,3 @@
 #define ISA portable
+#include "conv_kernels.inl"
 #include "lif_kernels.inl"

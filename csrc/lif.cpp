@@ -8,6 +8,7 @@
 
 static const LifKernels& kernels() {
 #if defined(__x86_64__)
+    if (current_isa() == kAvx512Vbmi2) return avx512vbmi2::lif_kernels;
     if (current_isa() == kAvx512) return avx512::lif_kernels;
     if (current_isa() == kAvx2) return avx2::lif_kernels;
 #endif
@@ -18,7 +19,7 @@ template <class Args>
 static void over_neurons(void (*kernel)(const Args&, int64_t, int64_t), const Args& a,
                          int threads) {
     const int64_t chunks = (a.N + kNeurons - 1) / kNeurons;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && chunks > 1)
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && chunks > 16)
     for (int64_t c = 0; c < chunks; c++) {
         const int64_t begin = c * kNeurons, end = begin + kNeurons;
         kernel(a, begin, end < a.N ? end : a.N);

@@ -54,3 +54,6 @@ extern const LifKernels lif_kernels;
 namespace avx512 {
 extern const LifKernels lif_kernels;
 }
+namespace avx512vbmi2 {
+extern const LifKernels lif_kernels;
+}

@@ -5,8 +5,6 @@
 namespace ISA {
 namespace {
 
-constexpr int W = Vec::width;
-
 // The last vector of a range may hold fewer than W neurons: it then goes through `padded`, because
 // memory beyond the tensor may be read no more than written.
 template <class T>

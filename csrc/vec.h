@@ -169,4 +169,6 @@ struct Vec {
 
 #endif
 
+constexpr int W = Vec::width;
+
 }  // namespace ISA

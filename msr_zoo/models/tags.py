@@ -81,6 +81,11 @@ TAGS = {
     "msresnet18.in1k": Tag(num_steps=6, cfg=_IMAGENET),
     "msresnet34.in1k": Tag(num_steps=6, cfg=_IMAGENET),
     "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
+    "msresnet20.cifar10": Tag(
+        num_steps=4,
+        sha256="d725c2a6234b8b21e331e6f972de51b22e8c03505455a4ef6e6f5668d18775a5",
+        cfg=_CIFAR10,
+    ),
 }
 
 # Variants without weights of ours yet: what they are meant for.

@@ -1,0 +1,57 @@
+// An event-driven convolution with what follows it: batch norm, shortcut, LIF over all steps.
+//
+// Channels are padded to `lanes`: 16, 32 or a multiple of 64. Spikes are bits, one row of words of
+// 64 a pixel, in pictures with a border of one silent pixel: (T, B, H + 2, W + 2, words). Potentials
+// are float (T, B, H, W, lanes).
+#pragma once
+
+#include <cstdint>
+
+// Mirrored by `ConvLif` in msr_zoo/kernels/native_conv.py.
+struct ConvLif {
+    const uint64_t* spikes;  // null: `dense` holds the convolved values already
+    const float* weight;     // (lanes_out / block, kernel * kernel * lanes_in + 1, block), last row 0
+    const float* dense;      // potentials' layout
+    const float* scale;      // batch norm, one a lane; null: none
+    const float* shift;
+    const float* residual;  // potentials' layout; null: none
+    const float* residual_scale;
+    const float* residual_shift;
+    float* potential;  // null: not kept; may be `residual` itself
+    uint64_t* fired;
+    int64_t* counts;  // spikes of each step, added to
+    int64_t T, B, H, W, lanes_in, OH, OW, lanes_out;
+    int64_t dense_step, residual_step;  // floats from one step to the next; 0: constant in time
+    int64_t kernel, stride;
+    float decay, threshold;
+};
+
+inline int64_t block_of(int64_t lanes) { return lanes < 64 ? lanes : 64; }
+inline int64_t words_of(int64_t lanes) { return (lanes + 63) / 64; }
+
+// What one task works on: output pixels [begin, end) of all B pictures, blocks of output channels.
+struct ConvTile {
+    int64_t begin, end, first_block, last_block;
+};
+
+// Bytes of scratch memory for a tile of `pixels`.
+int64_t conv_scratch(const ConvLif&, int64_t pixels);
+
+// Words of rows that a list may name before the next list starts: 48 KiB of weights, so that they
+// stay in the first-level cache while all pixels and steps of a tile add them.
+inline int64_t chunk_words(const ConvLif& a) {
+    return (int64_t)48 * 1024 / (block_of(a.lanes_out) * 4 * 64);
+}
+
+namespace portable {
+void conv_tile(const ConvLif&, const ConvTile&, void* scratch);
+}
+namespace avx2 {
+void conv_tile(const ConvLif&, const ConvTile&, void* scratch);
+}
+namespace avx512 {
+void conv_tile(const ConvLif&, const ConvTile&, void* scratch);
+}
+namespace avx512vbmi2 {
+void conv_tile(const ConvLif&, const ConvTile&, void* scratch);
+}

@@ -1,0 +1,170 @@
+"""The blocks of an MS-ResNet made ready for the engine: packed weights and folded norms."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msr_zoo.kernels import native, native_conv
+from msr_zoo.kernels.native_conv import Norm
+from msr_zoo.models.ms_resnet import MSBlock, MSResNet
+from msr_zoo.neurons import LIF
+
+# Above this firing rate oneDNN's dense convolution is the faster one (benchmarks/engine.py).
+DENSE_ABOVE = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neuron:
+    """A LIF layer: its name in the model and its constants."""
+
+    name: str
+    decay: float
+    threshold: float
+
+    @classmethod
+    def of(cls, name: str, lif: nn.Module) -> "Neuron":
+        assert isinstance(lif, LIF)
+        return cls(name=name, decay=lif.decay, threshold=lif.threshold)
+
+
+class SpikeLayer:
+    """LIF → 3×3 convolution → batch norm of a block, and the way to run it on bits."""
+
+    def __init__(self, neuron: Neuron, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
+        self.neuron = neuron
+        self.stride = int(conv.stride[0])
+        self.channels_out, self.channels_in = conv.weight.shape[:2]
+        self.packed = native_conv.pack_weight(conv.weight.detach())
+        self.weight = conv.weight.detach()
+        self.norm = _norm(bn)
+
+    def run(
+        self,
+        spikes: Tensor,
+        fired: Tensor,
+        then: Neuron,
+        rate: float,
+        *,
+        residual: Tensor | None = None,
+        residual_norm: Norm | None = None,
+        potential: Tensor | None = None,
+    ) -> Tensor:
+        """Write to `fired` the spikes of `then`, the next LIF; give their number a step.
+
+        `rate` is that of `spikes`; see `native_conv.conv_lif` for the rest.
+        """
+        if rate > DENSE_ABOVE:
+            return native_conv.dense_lif(
+                self._dense(spikes, fired),
+                fired,
+                norm=self.norm,
+                decay=then.decay,
+                threshold=then.threshold,
+                residual=residual,
+                residual_norm=residual_norm,
+                potential=potential,
+            )
+        return native_conv.conv_lif(
+            spikes,
+            self.packed,
+            fired,
+            lanes_in=native_conv.lanes_of(self.channels_in),
+            stride=self.stride,
+            norm=self.norm,
+            decay=then.decay,
+            threshold=then.threshold,
+            residual=residual,
+            residual_norm=residual_norm,
+            potential=potential,
+        )
+
+    def _dense(self, spikes: Tensor, fired: Tensor) -> Tensor:
+        """The convolution by oneDNN, (T, B, H, W, lanes)."""
+        steps, batch, height, width = fired.shape[:4]
+        lanes = native_conv.lanes_of(self.channels_out)
+        out = torch.empty((steps, batch, height - 2, width - 2, lanes))
+        for t in range(steps):
+            # One step at a time, because floats take 32 times the room of bits.
+            flat = spikes[t].view(torch.uint8).view(1, -1)
+            pictures = native.unpack(flat, flat.numel() * 8, torch.float32)
+            pictures = pictures.view(*spikes.shape[1:4], -1)[..., : self.channels_in]
+            # The silent border is the padding.
+            convolved = F.conv2d(pictures.movedim(-1, 1), self.weight, None, self.stride)
+            out[t] = native_conv.pad_lanes(convolved.movedim(1, -1))
+        return out
+
+
+class Shortcut:
+    """The convolution of potentials on a shortcut; its batch norm is left to the addition."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        *before, bn = layers
+        self.layers = nn.Sequential(*before)
+        assert isinstance(bn, nn.BatchNorm2d)
+        self.norm = _norm(bn)
+        self.channels_in = next(m.in_channels for m in before if isinstance(m, nn.Conv2d))
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        """(T, B, H, W, lanes) in and out."""
+        # Through one dimension, so that the strides of single pictures too say channels-last.
+        pictures = potential.flatten().view(-1, *potential.shape[2:])[..., : self.channels_in]
+        convolved = self.layers(pictures.movedim(-1, 1)).movedim(1, -1)
+        return native_conv.pad_lanes(convolved.unflatten(0, potential.shape[:2]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    conv1: SpikeLayer
+    conv2: SpikeLayer
+    shortcut: Shortcut | None
+
+
+def _norm(bn: nn.BatchNorm2d) -> Norm:
+    """Batch norm's own arithmetic in evaluation: x * scale + shift."""
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    scale = (bn.running_var + bn.eps).rsqrt() * bn.weight.detach()
+    shift = bn.bias.detach() - bn.running_mean * scale
+    return Norm(scale=native_conv.pad_lanes(scale), shift=native_conv.pad_lanes(shift))
+
+
+def prepare(model: MSResNet) -> list[Block]:
+    """All blocks of a model that `why_not` has no objection to."""
+    blocks = []
+    for stage in model.stages:
+        for index, block in enumerate(model.get_submodule(stage).children()):
+            assert isinstance(block, MSBlock)
+            name = f"{stage}.{index}"
+            lif1, lif2 = (
+                Neuron.of(f"{name}.lif1", block.lif1),
+                Neuron.of(f"{name}.lif2", block.lif2),
+            )
+            shortcut = block.shortcut
+            blocks.append(
+                Block(
+                    conv1=SpikeLayer(lif1, block.conv1, block.bn1),
+                    conv2=SpikeLayer(lif2, block.conv2, block.bn2),
+                    shortcut=Shortcut(shortcut) if isinstance(shortcut, nn.Sequential) else None,
+                )
+            )
+    return blocks
+
+
+def why_not(model: nn.Module) -> str | None:
+    """The reason for which the engine cannot run a model, or None."""
+    if native.library is None:
+        return "the native library was not built"
+    if type(model) is not MSResNet:
+        return f"{type(model).__name__} is no MSResNet"
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
+        return "its weights are not float32 on the CPU"
+    if model.global_pool.pool_type != "avg" or not isinstance(model.lif, LIF):
+        return "its head is not average pooling of spikes"
+    for stage in model.stages:
+        for block in model.get_submodule(stage).children():
+            parts = [type(m) for m in (block, block.lif1, block.lif2, block.bn1, block.bn2)]
+            if parts != [MSBlock, LIF, LIF, nn.BatchNorm2d, nn.BatchNorm2d]:
+                return f"{stage} has blocks of other parts"
+    return None

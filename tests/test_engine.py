@@ -1,0 +1,136 @@
+"""The engine against the model that it runs."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+import msr_zoo
+from msr_zoo import EventEngine, event_blocks
+from msr_zoo.activity import record_activity
+from msr_zoo.kernels import native
+from msr_zoo.models.ms_resnet import MSResNet
+
+pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
+
+# Shrunk copies of each family: the channels, stems, shortcuts and strides of the real ones.
+FAMILIES = {
+    "imagenet": {"depths": (1, 2), "channels": (64, 128)},
+    "cifar": {"depths": (1, 1, 1), "channels": (16, 32, 64), "stem": "3x3", "first_stride": 1},
+    "events": {"depths": (1, 1), "channels": (16, 32), "stem": "3x3s2", "in_chans": 2},
+    "pooled": {"depths": (2, 1), "channels": (64, 128), "stem": "deep", "pool_shortcut": True},
+    "odd": {"depths": (1, 1), "channels": (20, 70), "stem": "3x3", "first_stride": 1},
+}
+
+
+def lively(name: str, **kwargs: object) -> MSResNet:
+    """A shrunk network with random batch norms that fires at every layer."""
+    torch.manual_seed(0)
+    model = MSResNet(**{**FAMILIES[name], "num_classes": 7, "num_steps": 3, **kwargs})
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.3, 0.8)
+            nn.init.normal_(module.bias, 0.0, 0.2)
+            module.running_mean.normal_(0.0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def pictures(model: MSResNet, size: tuple[int, int], batch: int = 2) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(batch, model.in_chans, *size)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (19, 33)])
+@torch.inference_mode()
+def test_logits_and_rates_are_the_models(name, size):
+    # In channels-last the additions of oneDNN's convolution come in the order of the engine's.
+    model = lively(name).to(memory_format=torch.channels_last)
+    x = pictures(model, size).to(memory_format=torch.channels_last)
+    engine = EventEngine(model)
+    with record_activity(model) as recorded:
+        expected = model(x)
+    torch.testing.assert_close(engine(x), expected, atol=1e-3, rtol=1e-3)
+    assert engine.activity.keys() == recorded.rates.keys()
+    for layer, rates in engine.activity.items():
+        torch.testing.assert_close(
+            rates, recorded.rates[layer], atol=5e-3, rtol=0, check_dtype=False
+        )
+
+
+@torch.inference_mode()
+def test_events_bring_their_own_steps():
+    model = lively("events")
+    x = torch.randn(2, 5, 2, 17, 12)
+    engine = EventEngine(model)
+    torch.testing.assert_close(engine(x), model(x), atol=1e-3, rtol=1e-3)
+    assert all(len(rates) == 5 for rates in engine.activity.values())
+
+
+@torch.inference_mode()
+def test_dense_and_event_driven_layers_agree(monkeypatch):
+    for name in ("cifar", "imagenet", "odd"):
+        model = lively(name)
+        x = pictures(model, (20, 20))
+        engine = EventEngine(model)
+        monkeypatch.setattr(event_blocks, "DENSE_ABOVE", 2.0)
+        events = engine(x)
+        monkeypatch.setattr(event_blocks, "DENSE_ABOVE", -1.0)
+        torch.testing.assert_close(engine(x), events, atol=1e-3, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_parts_of_a_batch_and_calls_that_repeat(monkeypatch):
+    model = lively("cifar")
+    x = pictures(model, (16, 16), batch=5)
+    engine = EventEngine(model)
+    whole, rates = engine(x), engine.activity
+    monkeypatch.setattr("msr_zoo.engine.PART_BYTES", 2 * 3 * 16 * 16 * 16 * 4)
+    torch.testing.assert_close(engine(x), whole)
+    for layer, rate in engine.activity.items():
+        torch.testing.assert_close(rate, rates[layer])
+    engine(pictures(model, (9, 9)))
+    torch.testing.assert_close(engine(x), whole)
+
+
+@torch.inference_mode()
+def test_threads_share_an_engine():
+    model = lively("cifar")
+    inputs = [pictures(model, (12, 12)) * scale for scale in (0.5, 1.0, 2.0, 3.0)]
+    engine = EventEngine(model)
+    expected = [engine(x) for x in inputs]
+    got: dict[int, torch.Tensor] = {}
+
+    def work(index: int) -> None:
+        for _ in range(5):
+            got[index] = engine(inputs[index])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(got[i], expected[i]) for i in range(len(inputs)))
+
+
+def test_other_models_run_through_torch_with_one_warning():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    with pytest.warns(UserWarning, match="Sequential is no MSResNet"):
+        engine = EventEngine(model)
+    x = torch.randn(2, 3, 2, 2)
+    assert torch.equal(engine(x), model(x))
+    assert engine.activity == {}
+
+
+def test_a_model_in_training_mode_is_refused():
+    model = msr_zoo.create_model("msresnet20").train()
+    with pytest.raises(ValueError, match=r"call model\.eval"):
+        EventEngine(model)(torch.zeros(1, 3, 32, 32))
+
+
+def test_a_wrong_input_gets_the_models_own_error():
+    engine = EventEngine(lively("cifar"))
+    with pytest.raises(ValueError, match="input must be"):
+        engine(torch.zeros(1, 4, 32, 32))
