@@ -74,6 +74,24 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="T",
         help="steps it was trained with (default: the paper's)",
     )
+
+    text = "measure how well each block keeps the norm of gradients"
+    isometry = commands.add_parser(
+        "isometry",
+        help=text,
+        description=text.capitalize() + ": phi(JJ^T) of its Jacobian J, the spread, and the ratio "
+        "of gradient norms, for the picture of a cat we ship (noise where a model takes no "
+        "pictures). 1, 0 and 1 are those of an isometry. For more pictures: "
+        "training/studies/isometry.py.",
+    )
+    isometry.add_argument("name", metavar="NAME", help="a model's name, or a weights folder")
+    isometry.add_argument(
+        "--pretrained", action="store_true", help="with its weights, not as initialised"
+    )
+    isometry.add_argument(
+        "--probes", type=int, default=8, metavar="N", help="random vectors (default: 8)"
+    )
+    isometry.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

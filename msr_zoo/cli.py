@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from msr_zoo import report
 from msr_zoo.convert import convert_checkpoint
+from msr_zoo.isometry import example_batch, measure_isometry
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
 from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
@@ -114,11 +115,26 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def isometry(args: argparse.Namespace) -> int:
+    torch.manual_seed(0)  # an untrained network is the same one every time
+    if Path(args.name).is_dir() and not args.pretrained:
+        raise ValueError(f"{args.name} is a weights folder; add --pretrained to use its weights")
+    model = _load(args.name) if args.pretrained else create_model(args.name)
+    blocks = measure_isometry(model, *example_batch(model), probes=args.probes)
+    if args.json:
+        record = {"model": args.name, "pretrained": args.pretrained, "probes": args.probes}
+        print(json.dumps({**record, "blocks": [block.as_dict() for block in blocks]}))
+    else:
+        print("\n".join(report.isometry(blocks)))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_,
     "info": info,
     "predict": predict,
     "convert": convert,
+    "isometry": isometry,
 }
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msr_zoo.isometry import BlockIsometry, mean_and_deviation
 from msr_zoo.predict import Prediction
 
 BAR = 40
@@ -84,6 +85,39 @@ def prediction(result: Prediction, model: str) -> list[str]:
         f"{microjoules(total.twin_joules)}",
         "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
     ]
+
+
+def isometry(blocks: Sequence[BlockIsometry]) -> list[str]:
+    """A line a block, and the mean and the standard deviation over the blocks."""
+    columns: list[list[float | None]] = [
+        [block.phi for block in blocks],
+        [block.phi_error for block in blocks],
+        [block.spread for block in blocks],
+        [block.spread_error for block in blocks],
+        [block.gradient_ratio for block in blocks],
+        [block.gradient_norm for block in blocks],
+    ]
+    rows: list[Sequence[str]] = [("BLOCK", "PHI", "+-", "SPREAD", "+-", "RATIO", "NORM")]
+    for index, block in enumerate(blocks):
+        rows.append([block.name, *(_short(values[index]) for values in columns)])
+    over = [mean_and_deviation(values) or (None, None) for values in columns]
+    for index, line in enumerate(("mean", "deviation")):
+        cells = [_short(pair[index]) for pair in over]
+        cells[1] = cells[3] = ""  # errors of single blocks
+        rows.append([line, *cells])
+    return [
+        *table(rows, right=range(1, 7)),
+        "",
+        "PHI     tr(JJ^T)/m of the block's Jacobian J (m outputs); 1 keeps gradient norms",
+        "SPREAD  variance of J's squared singular values; 0 keeps every gradient's alike",
+        "+-      standard error of the random probes",
+        "RATIO   gradient norm at the block's input, divided by that at its output",
+        "NORM    gradient norm at the block's output, divided by that of the last block",
+    ]
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def microjoules(joules: float) -> str:
