@@ -55,8 +55,11 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    name = args.name
-    cfg, model = model_info(name), _shape_of(name)
+    cfg = model_info(args.name)
+    # Without a tag, the one whose weights `pretrained=True` would load.
+    tagged = f"{cfg.architecture}.{cfg.tag}"
+    name = tagged if tagged in TAGS else args.name
+    model = _shape_of(name)
     tag, results = TAGS.get(name), _results(name)
     about = (model_entrypoint(name.partition(".")[0]).__doc__ or "").partition("\n")[0]
     lines = {
@@ -140,9 +143,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def _load(name: str) -> nn.Module:
     """A model with its weights: from a weights folder, or by name."""
-    if Path(name).is_dir():
-        _check_folder(Path(name))
-        name = f"local-dir:{name}"
+    folder = Path(name.removeprefix("local-dir:"))
+    if folder.is_dir():
+        _check_folder(folder)
+        name = f"local-dir:{folder}"
     elif os.sep in name and ":" not in name:
         raise ValueError(f"{name}: no such folder")
     try:

@@ -36,7 +36,7 @@ def list_models(
 
 
 def list_pretrained(filter: Filter = "", exclude_filters: Filter = "") -> list[str]:
-    """Names with tags of our models that have weights, here or on the Hub."""
+    """Names with tags of our models whose weights lie here or have a place on the Hub."""
     return list_models(filter, pretrained=True, exclude_filters=exclude_filters)
 
 

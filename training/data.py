@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from timm.data import create_dataset, create_loader
 from torch import Tensor
 
@@ -61,6 +62,8 @@ def open_split(
         try:
             pictures = open_pictures(sources, split)
         except SizesDifferError:
+            if len(sources) > 1 or not sources[0].is_dir():
+                raise
             return TimmBatches(recipe, cfg, sources[0], split, train, device, rank, world)
         except ValueError:
             if split == splits[-1]:
@@ -89,7 +92,7 @@ class MemoryBatches:
         # On a CPU the bytes stay where the disk cache maps them.
         self.images = torch.from_numpy(pictures.images).to(device)
         self.labels = torch.from_numpy(pictures.labels).to(device)
-        self.size = cfg["input_size"][-2:]
+        self.size = tuple(cfg["input_size"][-2:])
         self.mean = torch.tensor(cfg["mean"], device=device).view(1, -1, 1, 1) * 255
         self.std = torch.tensor(cfg["std"], device=device).view(1, -1, 1, 1) * 255
 
@@ -106,6 +109,9 @@ class MemoryBatches:
             chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
             chosen = chosen.to(self.images.device)
             images = self.images[chosen].permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+            # A random resized crop is better cut from all the pixels there are.
+            if images.shape[2:] != self.size and (self.recipe.crop_padding or not self.train):
+                images = F.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
             if self.train:
                 images = self._augmented(images, _generator(self.recipe.seed, epoch, batch))
             yield (images.float() - self.mean) / self.std, self.labels[chosen]

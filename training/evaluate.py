@@ -42,13 +42,19 @@ def main() -> None:
     source = f"local-dir:{folder}" if folder.is_dir() else options.model
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = msr_zoo.create_model(source, pretrained=True)
-    model = model.to(device, memory_format=torch.channels_last).eval()
-    cfg: Any = model.pretrained_cfg
-    recipe = dataclasses.replace(
-        CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size
-    )
-    batches = open_split(recipe, cfg, train=False, device=device)
+    try:
+        model: Any = msr_zoo.create_model(source, pretrained=True)
+        model = model.to(device, memory_format=torch.channels_last).eval()
+        cfg: Any = model.pretrained_cfg
+        recipe = dataclasses.replace(
+            CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size
+        )
+        batches = open_split(recipe, cfg, train=False, device=device)
+    except (ValueError, OSError, RuntimeError) as error:
+        parser.error(str(error))
+    labels = cfg.get("label_names")
+    if labels and tuple(labels) != batches.classes:
+        parser.error(f"the model knows the classes {tuple(labels)}, the data {batches.classes}")
     training = folder / "training.json"
     results = {
         "model": folder.name if folder.is_dir() else options.model,

@@ -21,6 +21,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder that training/train.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it is new")
     options = parser.parse_args()
+    if not (options.run / "last.pt").exists():
+        parser.error(f"{options.run} holds no last.pt")
+    if options.out.exists():
+        parser.error(f"{options.out} is there already")
     saved = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
     recipe = saved["recipe"]
     if not saved["history"] or saved["history"][-1]["epoch"] < recipe["epochs"]:

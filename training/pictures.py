@@ -97,7 +97,9 @@ def _decode(sources: list[Path], split: str, folder: Path) -> None:
             names.append(parts[-2])
             total += pixels[-1].nbytes
             if pixels[-1].shape != pixels[0].shape or total > LARGEST_CACHE:
-                raise SizesDifferError(f"{source}: the pictures do not fit one array")
+                raise SizesDifferError(
+                    f"{source}: pictures of several sizes, or very many, must lie in one folder"
+                )
     if not names:
         raise ValueError(f"no pictures under {split}/<class>/ in {', '.join(map(str, sources))}")
     classes = sorted(set(names))

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 import msr_zoo
 from data import Batches, open_split
-from msr_zoo.pretrained import WeightsError
 from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
@@ -52,6 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     max_steps = options.pop("max_steps") or math.inf
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
 
+    if recipe.early_epochs >= recipe.epochs and recipe.early_num_steps != recipe.num_steps:
+        parser.error("early_epochs must be fewer than epochs, or T is never that of num_steps")
+
     # Processes and device.
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
@@ -76,8 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
             for t in (True, False)
         )
-    except (ValueError, WeightsError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         parser.error(str(error))
+    if test_set.classes != train_set.classes:
+        parser.error(f"train has the classes {train_set.classes}, test {test_set.classes}")
+    if not len(train_set):
+        parser.error(
+            f"{train_set.num_pictures} training pictures are fewer than a batch of "
+            f"{recipe.batch_size}; lower --batch-size"
+        )
     if len(train_set.classes) != net.num_classes:
         net.reset_classifier(len(train_set.classes))
     net = net.to(device, memory_format=torch.channels_last)
@@ -134,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     steps_per_epoch = len(train_set)
     last_saved = time.monotonic()
     step = start
-    for epoch in range(start // steps_per_epoch, recipe.epochs):
+    for epoch in range(len(history), recipe.epochs):
         net.num_steps = recipe.early_num_steps if epoch < recipe.early_epochs else recipe.num_steps
         model.train()
         losses = torch.zeros((), device=device)

@@ -55,7 +55,7 @@ def build(
 
 def _fetched(cfg: PretrainedCfg, cache_dir: str | Path | None) -> PretrainedCfg:
     """The configuration with the file that its weights were found in, if it names any."""
-    ours = str(cfg.hf_hub_id or "").removeprefix(f"{HUB_OWNER}/")
+    ours = str(cfg.hf_hub_id or "").removeprefix(f"{HUB_OWNER}/").partition("@")[0]
     tag = TAGS.get(ours)
     file = weights.locate(cfg, ours if tag else "", tag.sha256 if tag else None, cache_dir)
     if file is None:

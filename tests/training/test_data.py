@@ -1,4 +1,5 @@
 import dataclasses
+import tarfile
 
 import numpy as np
 import pytest
@@ -63,6 +64,23 @@ def test_pictures_of_many_sizes_come_through_timm(pictures, train):
     parts = [(images.shape[1:], len(labels)) for images, labels in batches.epoch(0)]
     assert {shape for shape, _ in parts} == {(3, 16, 16)}
     assert sum(number for _, number in parts) == (48 if train else 11)
+
+
+def test_pictures_of_another_size_come_at_the_models(pictures):
+    recipe = dataclasses.replace(CIFAR10_TWO_CORES, data=str(pictures), batch_size=8)
+    for train in (True, False):
+        cfg = {**CFG, "input_size": (3, 24, 20)}
+        batches = open_split(recipe, cfg, train=train, device=torch.device("cpu"))
+        images, _ = next(iter(batches.epoch(0)))
+        assert images.shape == (8, 3, 24, 20)
+
+
+def test_a_tar_of_many_sizes_is_refused(pictures, tmp_path):
+    Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
+    with tarfile.open(tmp_path / "many.tar", "w") as tar:
+        tar.add(pictures / "train", "train")
+    with pytest.raises(ValueError, match="must lie in one folder"):
+        opened(tmp_path / "many.tar", train=True)
 
 
 @pytest.mark.data

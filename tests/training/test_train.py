@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,15 @@ def test_stopped_run_goes_on_batch_for_batch(pictures, tmp_path):
         assert torch.equal(value, parts["model"][key]), key
 
 
+def test_run_stopped_at_the_end_of_an_epoch_is_finished_by_the_next(pictures, tmp_path):
+    train.main(arguments(pictures, tmp_path / "run", "--max-steps", "12"))
+    assert len(checkpoint(tmp_path / "run")["history"]) == 1
+    train.main(arguments(pictures, tmp_path / "run"))
+    saved = checkpoint(tmp_path / "run")
+    assert saved["step"] == 12
+    assert [epoch["epoch"] for epoch in saved["history"]] == [1, 2]
+
+
 def assert_refused(capsys, sentence, *given):
     with pytest.raises(SystemExit) as error:
         train.main(arguments(*given))
@@ -66,6 +76,10 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "invalid float value", pictures, out, "--lr", "fast")
     assert_refused(capsys, "no data at", tmp_path / "nowhere", out)
     assert_refused(capsys, "no pictures under train/<class>/", pictures / "test", out)
+    assert_refused(capsys, "fewer than a batch of 64", pictures, out, "--batch-size", "64")
+    assert_refused(capsys, "early_epochs must be fewer", pictures, out, "--early-epochs", "2")
+    shutil.rmtree(pictures / "test" / "bright")
+    assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()
 
 
