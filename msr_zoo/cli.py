@@ -46,7 +46,8 @@ def list_(args: argparse.Namespace) -> int:
     print("\n".join(report.table(rows, right=(2, 3, 6))))
     print(
         "\nWEIGHTS  wheel: installed with the package; mirror: in MSR_ZOO_MIRROR;\n"
-        "         cached: fetched from the Hub before; Hub: would be fetched; -: none yet"
+        "         cached: fetched from the Hub before; Hub: would be asked for, and in1k\n"
+        "         is not published yet; -: none"
     )
     print("TOP-1    measured by this project; -: not measured")
     for note in notes:

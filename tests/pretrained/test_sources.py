@@ -68,13 +68,14 @@ def test_a_file_swapped_in_the_cache_is_refused(made, weights, server, tmp_path)
         load()
 
 
-def test_our_repository_is_checked_by_its_own_name_too(made, weights, server):
+@pytest.mark.parametrize("revision", ["", "@main"])
+def test_our_repository_is_checked_by_its_own_name_too(made, weights, server, revision):
     server.files[f"{REPO}/config.json"] = (made[0] / "config.json").read_bytes()
     server.files[f"{REPO}/model.safetensors"] = weights
-    assert_same(load(f"hf-hub:{REPO}"), made[1])
+    assert_same(load(f"hf-hub:{REPO}{revision}"), made[1])
     server.files[f"{REPO}/model.safetensors"] = other_weights(made)
     with pytest.raises(RuntimeError, match="has sha256"):
-        load(f"hf-hub:{REPO}")
+        load(f"hf-hub:{REPO}{revision}")
 
 
 def test_a_pickle_is_refused_wherever_it_lies(made, server, monkeypatch, tmp_path):
