@@ -1,6 +1,7 @@
 """The blocks of an MS-ResNet made ready for the engine: packed weights and folded norms."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,29 +56,19 @@ class SpikeLayer:
 
         `rate` is that of `spikes`; see `native_conv.conv_lif` for the rest.
         """
+        after: dict[str, Any] = {
+            "norm": self.norm,
+            "decay": then.decay,
+            "threshold": then.threshold,
+            "residual": residual,
+            "residual_norm": residual_norm,
+            "potential": potential,
+        }
         if rate > DENSE_ABOVE:
-            return native_conv.dense_lif(
-                self._dense(spikes, fired),
-                fired,
-                norm=self.norm,
-                decay=then.decay,
-                threshold=then.threshold,
-                residual=residual,
-                residual_norm=residual_norm,
-                potential=potential,
-            )
+            return native_conv.dense_lif(self._dense(spikes, fired), fired, **after)
+        lanes_in = native_conv.lanes_of(self.channels_in)
         return native_conv.conv_lif(
-            spikes,
-            self.packed,
-            fired,
-            lanes_in=native_conv.lanes_of(self.channels_in),
-            stride=self.stride,
-            norm=self.norm,
-            decay=then.decay,
-            threshold=then.threshold,
-            residual=residual,
-            residual_norm=residual_norm,
-            potential=potential,
+            spikes, self.packed, fired, lanes_in=lanes_in, stride=self.stride, **after
         )
 
     def _dense(self, spikes: Tensor, fired: Tensor) -> Tensor:

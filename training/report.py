@@ -84,7 +84,7 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
     return f"""---
 license: apache-2.0
-library_name: timm
+library_name: msr-zoo
 pipeline_tag: image-classification
 tags: [spiking-neural-network, ms-resnet, msr_zoo]
 ---

@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Resume.
     checkpoint = out / "last.pt"
-    start, history = 0, []
+    start, history, loss_so_far = 0, [], 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["recipe"] != dataclasses.asdict(recipe):
@@ -117,10 +117,10 @@ def main(arguments: list[str] | None = None) -> None:
         net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
-        start, history = saved["step"], saved["history"]
+        start, history, loss_so_far = saved["step"], saved["history"], saved["loss_so_far"]
     out.mkdir(parents=True, exist_ok=True)
 
-    def save(step: int) -> None:
+    def save(step: int, loss_so_far: float) -> None:
         if rank:
             return
         state = {
@@ -129,6 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
             "scaler": scaler.state_dict(),
             "step": step,
             "history": history,
+            "loss_so_far": loss_so_far,  # summed over the steps of an unfinished epoch
             "recipe": dataclasses.asdict(recipe),
             "classes": train_set.classes,
             "provenance": provenance(device, world),
@@ -146,7 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     for epoch in range(len(history), recipe.epochs):
         net.num_steps = recipe.early_num_steps if epoch < recipe.early_epochs else recipe.num_steps
         model.train()
-        losses = torch.zeros((), device=device)
+        losses = torch.tensor(loss_so_far, device=device)
+        loss_so_far = 0.0
         began, first = time.monotonic(), step - epoch * steps_per_epoch
         batches = train_set.epoch(epoch, first)
         bar = tqdm(
@@ -171,15 +173,15 @@ def main(arguments: list[str] | None = None) -> None:
             losses += loss.detach()
             step += 1
             if step - start >= max_steps or ending:
-                save(step)
+                save(step, losses.item())
                 print(f"stopped after step {step}; the same command goes on from {checkpoint}")
                 return
             if time.monotonic() - last_saved > save_every:
-                save(step)
+                save(step, losses.item())
                 last_saved = time.monotonic()
         accuracy = evaluate(net, test_set, autocast)
         seconds = time.monotonic() - began
-        mean_loss = (losses / max(1, step - epoch * steps_per_epoch - first)).item()
+        mean_loss = losses.item() / steps_per_epoch
         history.append(
             {
                 "epoch": epoch + 1,
@@ -194,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
             log.add_scalar("loss/train", mean_loss, step)
             log.add_scalar("top1/test", accuracy, step)
             log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
-        save(step)
+        save(step, 0.0)
     if world > 1:
         dist.destroy_process_group()
 

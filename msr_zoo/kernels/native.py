@@ -39,7 +39,10 @@ def supports(x: Tensor) -> bool:
 
 
 def select_isa(level: int) -> int:
-    """Use the portable code (0), AVX2 (1) or AVX-512 (2), or less where the processor has less."""
+    """Use portable code (0), AVX2 (1), AVX-512 (2) or AVX-512 with VBMI2 (3); gives what is used.
+
+    That is the best below it where the processor lacks what was asked for.
+    """
     assert library is not None
     selected: int = library.msr_select_isa(level)
     return selected

@@ -6,18 +6,9 @@ from torch import Tensor
 
 from msr_zoo.kernels import native
 
-pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DECAY, THRESHOLD, HALF = 0.25, 0.5, 0.5
-
-
-@pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"], autouse=True)
-def _isa(request):
-    if native.select_isa(request.param) != request.param:
-        native.select_isa(2)
-        pytest.skip("this processor does not have it")
-    yield
-    native.select_isa(2)
 
 
 def bits_of(packed: Tensor, size: int) -> Tensor:

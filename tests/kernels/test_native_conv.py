@@ -5,20 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msr_zoo.kernels import native, native_conv
+from msr_zoo.kernels import native_conv
 
-pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
+pytestmark = pytest.mark.usefixtures("isa")
 
 DECAY, THRESHOLD = 0.25, 0.5
-
-
-@pytest.fixture(params=[0, 1, 2, 3], ids=["portable", "avx2", "avx512", "vbmi2"], autouse=True)
-def _isa(request):
-    if native.select_isa(request.param) != request.param:
-        native.select_isa(3)
-        pytest.skip("this processor does not have it")
-    yield
-    native.select_isa(3)
 
 
 def pack(spikes: Tensor) -> Tensor:

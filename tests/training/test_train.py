@@ -48,6 +48,8 @@ def test_stopped_run_goes_on_batch_for_batch(pictures, tmp_path):
     assert whole["step"] == parts["step"]
     for key, value in whole["model"].items():
         assert torch.equal(value, parts["model"][key]), key
+    for epoch, same in zip(whole["history"], parts["history"], strict=True):
+        assert {**epoch, "seconds": 0} == {**same, "seconds": 0}
 
 
 def test_run_stopped_at_the_end_of_an_epoch_is_finished_by_the_next(pictures, tmp_path):
