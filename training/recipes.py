@@ -65,13 +65,13 @@ CIFAR10_TWO_CORES = Recipe(
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
     data="cifar10-events",
-    epochs=10,
+    epochs=18,
     batch_size=128,
     lr=0.2,
     weight_decay=5e-4,
     num_steps=4,
-    early_num_steps=2,
-    early_epochs=8,
+    early_num_steps=1,
+    early_epochs=16,
     warmup_epochs=1,
     nesterov=True,
 )

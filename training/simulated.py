@@ -17,31 +17,30 @@ from pictures import Pictures
 from recipes import Recipe
 from seeds import seeded
 
-# Pictures of 32 px at twice their size, so that objects are as large as those before a camera of
-# 128 px, at a quarter of the cost of its whole field of view.
-SIZE = (64, 64)
-DURATION_US = 100_000
-SUBSTEPS = 2  # instants a step; at T = 2 the fastest picture moves 2.5 px between two
+# Pictures of 32 px at one and a half times their size, so that their objects are about as large as
+# hand-held ones before a camera of 128 px, at a seventh of the cost of its whole field of view.
+SIZE = (48, 48)
+STEP_US = 30_000
+SUBSTEPS = 2  # instants a step, between which the fastest picture moves 1.5 px
 GAMMA = 2.2  # of the pictures, whose light moves before the camera
 
 
 def draw_maps(batch: int, instants: int, generator: Generator) -> Tensor:
     """Draw motions (B, instants, 2, 3), as `simulate_frames` takes them, along arcs.
 
-    A picture passes its midpoint, up to 6 px from the centre, and goes 1.5 to 10 px in the whole
-    time, turning by up to a quarter of a circle; it is tilted by up to 15° and 3° more, and 0.8 to
-    1.3 times SIZE, or mirrored.
+    A picture is up to 5 px from the centre half way, and moves 0.25 to 1.5 px from one instant to
+    the next, on the whole turning by up to a quarter of a circle; it is tilted by up to 15° and 3°
+    more, is 0.8 to 1.3 times SIZE, and may be mirrored.
     """
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(batch, 1).uniform_(low, high, generator=generator)
 
     part = torch.linspace(0, 1, instants)
-    length = uniform(math.log(1.5), math.log(10)).exp() * 2 / SIZE[0]
+    stride = uniform(math.log(0.25), math.log(1.5)).exp() * 2 / SIZE[0]
     heading = uniform(-math.pi, math.pi) + uniform(-math.pi / 2, math.pi / 2) * part
-    stride = length / max(instants - 1, 1)
     way = torch.stack([heading.cos(), heading.sin()], -1) * stride[..., None]
-    start = torch.stack([uniform(-6, 6), uniform(-6, 6)], -1) * 2 / SIZE[0]
+    start = torch.stack([uniform(-5, 5), uniform(-5, 5)], -1) * 2 / SIZE[0]
     place = start + way.cumsum(1) - way.sum(1, keepdim=True) / 2  # (B, instants, 2)
     tilt = uniform(-15, 15) * math.pi / 180 + uniform(-3, 3) * math.pi / 180 * part
     zoom = uniform(math.log(0.8), math.log(1.3)).exp()
@@ -57,7 +56,7 @@ def draw_sensor(generator: Generator) -> Sensor:
     threshold = 0.25 * 3**first
     return Sensor(
         on_threshold=threshold,
-        off_threshold=threshold * (0.75 + 0.25 * second),
+        off_threshold=threshold * (0.6 + 0.4 * second),
         mismatch=0.1 * threshold,
         leak_hz=0.05,
         shot_hz=0.5 * third,
@@ -110,7 +109,7 @@ def recorded(images: Tensor, steps: int, generator: Generator) -> Tensor:
     frames = simulate_frames(
         light,
         maps,
-        duration_us=DURATION_US,
+        duration_us=STEP_US * steps,
         size=SIZE,
         steps=steps,
         sensor=draw_sensor(generator),
