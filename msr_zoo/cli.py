@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tqdm import tqdm
 
 from msr_zoo import at_hand, report
 from msr_zoo.convert import convert_checkpoint
+from msr_zoo.event_input import recordings_in
+from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
@@ -81,32 +84,40 @@ def info(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     if not args.pictures and not args.example:
-        raise ValueError("give a picture, a folder of pictures, or --example")
+        raise ValueError("give a picture, a recording, a folder of them, or --example")
     if args.topk < 1:
         raise ValueError(f"--topk must be at least 1, got {args.topk}")
     paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
     as_json = args.json or any(Path(path).is_dir() for path in paths)
-    files = [file for path in paths for file in pictures_in(path)]
     predictor = Predictor(at_hand.load(args.model), top_k=args.topk)
+    if predictor.takes_recordings and args.example:
+        raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
+    files_in = recordings_in if predictor.takes_recordings else pictures_in
+    files = [file for path in paths for file in files_in(path)]
     status = 0
-    for file in tqdm(files, unit="picture", disable=None if len(files) > 1 else True, leave=False):
+    for file in tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False):
         try:
-            result = predictor(file)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DamagedRecordingWarning)
+                result = predictor(file)
         except ValueError as error:
             # One bad picture does not take the answers on the others away.
             tqdm.write(f"msr-zoo: {error}", file=sys.stderr)
             status = 2
             continue
+        for warning in caught:
+            tqdm.write(f"msr-zoo: {warning.message}", file=sys.stderr)
         with tqdm.external_write_mode(file=sys.stdout):
-            _show(result, args.model, as_json, last=file == files[-1])
+            _show(result, args, as_json, last=file == files[-1])
     return status
 
 
-def _show(result: Prediction, model: str, as_json: bool, last: bool) -> None:
+def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: bool) -> None:
     if as_json:
-        print(json.dumps({"model": model, **result.as_dict()}), flush=True)
+        print(json.dumps({"model": args.model, **result.as_dict()}), flush=True)
     else:
-        print("\n".join(report.prediction(result, model)) + ("" if last else "\n"), flush=True)
+        lines = report.prediction(result, args.model, windows=args.windows)
+        print("\n".join(lines) + ("" if last else "\n"), flush=True)
 
 
 def convert(args: argparse.Namespace) -> int:

@@ -56,16 +56,20 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     ]
 
 
-def prediction(result: Prediction, model: str) -> list[str]:
-    """The report on one picture."""
+def prediction(result: Prediction, model: str, *, windows: bool = False) -> list[str]:
+    """The report on one picture or recording; with `windows`, on each of a recording's too."""
     activity, total = result.activity, result.activity.total
     steps = max((len(rates) for rates in activity.rates.values()), default=1)
+    count = len(result.windows)
+    over = f", mean over {count} window{'s' * (count > 1)}" if count else ""
     lines = [
         Path(result.picture).name,
-        f"{model}, {steps} step{'s' * (steps > 1)}",
+        f"{model}, {steps} step{'s' * (steps > 1)}{over}",
         "",
         *bars({name: 100 * p for name, p in result.labels.items()}, " %", 1),
     ]
+    if windows and count:
+        lines += ["", *_windows(result)]
     if activity.rates:
         rates = {stage: float(rates.mean()) for stage, rates in activity.stage_rates.items()}
         neurons = sum(activity.neurons.values())
@@ -85,6 +89,17 @@ def prediction(result: Prediction, model: str) -> list[str]:
         f"{microjoules(total.twin_joules)}",
         "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
     ]
+
+
+def _windows(result: Prediction) -> list[str]:
+    """A line a window: seconds since the first one began, the best label, its probability."""
+    start = result.windows[0].begin
+    rows = [("FROM, s", "TO, s", "LABEL", "%")]
+    for window in result.windows:
+        label, probability = next(iter(window.labels.items()))
+        begin, end = ((t - start) / 1e6 for t in (window.begin, window.end))
+        rows.append((f"{begin:.3f}", f"{end:.3f}", _cut(label), f"{100 * probability:.1f}"))
+    return table(rows, right=(0, 1, 3))
 
 
 def isometry(blocks: Sequence[BlockIsometry]) -> list[str]:
