@@ -1,0 +1,32 @@
+"""Things to look at that need no download: a picture of ours, and the same before a camera."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from msr_zoo.events.simulate import poses, simulate, triangle
+from msr_zoo.predict import EXAMPLE, read_picture
+
+SIDE = 128
+SACCADE_PIXELS = 12.0
+DURATION_US = 300_000
+
+
+def example_recording(folder: str | Path) -> str:
+    """Write what an event camera would record of our picture, moved in a triangle, as .npz."""
+    picture = read_picture(EXAMPLE).convert("L").resize((SIDE, SIDE))
+    light = torch.from_numpy(np.asarray(picture) / 255)
+    maps = poses(triangle(SACCADE_PIXELS, 20), (SIDE, SIDE)).double()
+    events = simulate(light, maps, duration_us=DURATION_US, size=(SIDE, SIDE))
+    file = Path(folder) / "moving-cat.npz"
+    np.savez_compressed(
+        file,
+        x=events.x,
+        y=events.y,
+        t=events.t,
+        p=events.polarity,
+        width=events.width,
+        height=events.height,
+    )
+    return str(file)

@@ -1,0 +1,118 @@
+"""What the page's buttons do: requests in, HTML out, a piece a step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from msr_zoo.watch import page
+from msr_zoo.watch.watcher import Request, Watcher
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The page after a step: its body, the inside of a layer, and the layers to choose from."""
+
+    body: str
+    detail: str
+    layers: tuple[str, ...] = ()
+    layer: str | None = None
+
+
+class Show:
+    """Every function of the page; mistakes of a visitor come back as a sentence, in HTML.
+
+    Arguments that the functions share: files `picture` and `recording`, of which the model takes
+    one; `model`, a value of `shelf.choices` or a weights folder; `steps` and `length_ms`, 0 for
+    the model's own; `compare` puts `model_b` with `steps_b` beside it.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
+    def watch(
+        self,
+        picture: str | None,
+        recording: str | None,
+        model: str,
+        steps: int,
+        begin_ms: float,
+        length_ms: float,
+        compare: bool,
+        model_b: str,
+        steps_b: int,
+        layer: str | None,
+    ) -> Iterator[Shown]:
+        """One network, or two beside each other, after step 1, 2, ... T, and inside a layer."""
+        first = Request(model, picture, recording, steps, begin_ms, length_ms)
+        requests = [first, *([replace(first, model=model_b, steps=steps_b)] if compare else [])]
+        try:
+            traces = [self.watcher.trace(request) for request in requests]
+        except ValueError as error:
+            yield Shown(page.problem(told(error, first)), "")
+            return
+        layers = tuple(dict.fromkeys(name for trace in traces for name in trace.layers))
+        layer = layer if layer in layers else layers[0]
+        for step in range(1, max(trace.steps for trace in traces) + 1):
+            yield Shown(page.body(traces, step), page.detail(traces, layer, step), layers, layer)
+
+    def inside(
+        self,
+        picture: str | None,
+        recording: str | None,
+        model: str,
+        steps: int,
+        begin_ms: float,
+        length_ms: float,
+        compare: bool,
+        model_b: str,
+        steps_b: int,
+        layer: str | None,
+    ) -> str:
+        """HTML of one layer: spike maps, raster, potentials. Arguments as for /watch."""
+        first = Request(model, picture, recording, steps, begin_ms, length_ms)
+        requests = [first, *([replace(first, model=model_b, steps=steps_b)] if compare else [])]
+        try:
+            traces = [self.watcher.trace(request) for request in requests]
+            if not any(layer in trace.rates for trace in traces):
+                raise ValueError(f"{traces[0].source.name} has no layer {layer!r}")
+        except ValueError as error:
+            return page.problem(told(error, first))
+        return page.detail(traces, str(layer), max(trace.steps for trace in traces))
+
+    def film(
+        self, recording: str | None, model: str, steps: int, begin_ms: float, length_ms: float
+    ) -> str:
+        """HTML of a recording as a film, the window marked that the model sees."""
+        if not recording:
+            return ""
+        request = Request(model, None, recording, steps, begin_ms, length_ms)
+        try:
+            return self.watcher.film(request)
+        except ValueError as error:
+            return page.problem(told(error, request))
+
+    def activity(
+        self,
+        picture: str | None,
+        recording: str | None,
+        model: str,
+        steps: int,
+        begin_ms: float,
+        length_ms: float,
+    ) -> dict[str, Any]:
+        """Answer after each step, firing rates, operations and energy, as JSON holds them."""
+        request = Request(model, picture, recording, steps, begin_ms, length_ms)
+        try:
+            return self.watcher.trace(request).as_dict()
+        except ValueError as error:
+            raise ValueError(told(error, request)) from error
+
+
+def told(error: ValueError, request: Request) -> str:
+    """An error's sentence, without the folders of this machine before a visitor's file."""
+    sentence = " ".join(str(error).split())
+    for file in (request.picture, request.recording):
+        if file:
+            sentence = sentence.replace(file, Path(file).name)
+    return sentence
