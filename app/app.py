@@ -29,12 +29,12 @@ OPEN = """element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-layer]');
   if (button) trigger('open', { layer: button.dataset.layer });
 });"""
-T = f"Steps from 1 to {MAX_STEPS}; 0: as many as the network was made for"
+T = "steps T (0: the network's own)"
 
 
 FOOT = """<p class="mz-foot">Operations and energy are counts, not measurements of a chip.</p>"""
 LOOK: dict[str, Any] = {
-    "theme": gr.themes.Default(font=FONT, font_mono=["ui-monospace", "Consolas", "monospace"]),
+    "theme": gr.themes.Default(neutral_hue="stone", font=FONT, font_mono=["ui-monospace", "Consolas", "monospace"]),
     "css": stylesheet() + (HERE / "page.css").read_text(encoding="utf-8"),
     "head": f"<script>{(HERE / 'player.js').read_text(encoding='utf-8')}</script>",
     "max_file_size": UPLOAD,
@@ -105,7 +105,7 @@ def build(*, folders: bool) -> gr.Blocks:
             with gr.Column(scale=1, min_width=300):
                 with gr.Tab("Picture") as still:
                     sources = ["upload", "webcam", "clipboard"]
-                    picture = Picture(str(EXAMPLE), label="Picture", type="filepath", sources=sources)
+                    picture = Picture(str(EXAMPLE), label="Picture", type="filepath", sources=sources, height=230)
                     gr.Examples(pictures(), picture, label="Examples")
                 with gr.Tab("Recording") as moving:
                     recording = gr.File(moving_cat, label="Event recording", height=110)
@@ -118,13 +118,13 @@ def build(*, folders: bool) -> gr.Blocks:
                     choices(3), value=first, label="Network", allow_custom_value=folders,
                     info="or the path of a weights folder" if folders else None,
                 )
-                steps = gr.Slider(0, MAX_STEPS, 0, step=1, label="Steps T", info=T)
+                steps = gr.Slider(0, MAX_STEPS, 0, step=1, label=f"Number of {T}")
                 compare = gr.Checkbox(label="Compare with another network, or another T")
                 with gr.Group(visible=False) as beside:
                     model_b = gr.Dropdown(
                         choices(3), value=first, label="Second network", allow_custom_value=folders
                     )
-                    steps_b = gr.Slider(0, MAX_STEPS, 1, step=1, label="Steps T of the second")
+                    steps_b = gr.Slider(0, MAX_STEPS, 1, step=1, label=f"Second number of {T}")
                 button = gr.Button("Watch", variant="primary")
             with gr.Column(scale=3, min_width=340):
                 view = gr.HTML(js_on_load=OPEN)

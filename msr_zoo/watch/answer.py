@@ -7,14 +7,17 @@ SHOWN = 5
 LINES = 4
 # Okabe and Ito's palette, told apart with every kind of colour vision; dashes repeat the telling.
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")
-WIDTH, HEIGHT = 340, 120
-LEFT, RIGHT, TOP, BOTTOM = 34, 96, 8, 22
+WIDTH, HEIGHT = 460, 150
+LEFT, RIGHT, TOP, BOTTOM = 38, 110, 8, 22
 
 
-def answer(trace: Trace, upto: int) -> str:
-    """The best classes at each step up to `upto` as bars, and how their probabilities went."""
+def answer(trace: Trace, upto: int, seen: str) -> str:
+    """The best classes at each step up to `upto` as bars, and how their probabilities went.
+
+    `seen` is HTML that stands beside the bars.
+    """
     bars = frames(lambda step: _bars(trace, step), upto, "div", upto)
-    return f'<div class="mz-bars">{bars}</div>{_lines(trace, upto)}'
+    return f'<div class="mz-front"><div>{bars}</div>{seen}</div>{_lines(trace, upto)}'
 
 
 def _bars(trace: Trace, step: int) -> str:

@@ -25,7 +25,7 @@ def cost(trace: Trace) -> str:
         f'<i style="width:{100 * joules / top:.1f}%"></i></span>'
         f'<span class="mz-value">{joules * 1e6:.3g} µJ</span></li>'
         for name, joules, kind in (
-            ("this network", total.joules, "spiking"),
+            ("spiking", total.joules, "spiking"),
             ("its twin", total.twin_joules, "twin"),
         )
     )

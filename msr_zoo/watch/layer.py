@@ -1,6 +1,7 @@
 """One layer close by: its spike maps, a raster of its neurons, its potentials."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,19 +17,41 @@ NEURONS = 96  # in the raster
 BINS = 48
 
 
-def layer_view(trace: Trace, layer: str, upto: int) -> str:
-    """Everything about one LIF layer up to a step, a frame a step."""
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """What a LIF layer did: spikes (T, C, H, W), and counts (T, BINS) of potentials in bins.
+
+    `edges` (BINS + 1) are those of the bins; `over` (T,) is the share above the threshold.
+    """
+
+    layer: str
+    spikes: Tensor
+    threshold: float
+    counts: Tensor
+    edges: Tensor
+    over: list[float]
+
+
+def look(trace: Trace, layer: str) -> Inside:
+    """Look inside a layer of a network; ValueError where it has none of that name."""
     if layer not in trace.rates:
         raise ValueError(f"{trace.source.name} has no layer {layer!r}")
-    spikes = trace.spikes(layer)
-    potentials = trace.potentials(layer)
+    potentials, threshold = trace.potentials(layer), trace.neurons[layer][1]
+    over = (potentials > threshold).flatten(1).double().mean(1).tolist()
+    counts, edges = histogram(potentials, threshold)
+    return Inside(layer, trace.spikes(layer), threshold, counts, edges, over)
+
+
+def layer_view(inside: Inside, upto: int) -> str:
+    """Everything about one layer up to a step, a frame a step."""
+    layer, spikes = inside.layer, inside.spikes
     channels, height, width = spikes.shape[1:]
     return (
         f"<h4>{escape(layer)} <small>{channels} channels of {height} × {width}, "
         f"{number(channels * height * width)} neurons</small></h4>"
         f'<div class="mz-layer"><figure class="mz-wide">{_maps(spikes, layer, upto)}</figure>'
         f"<figure>{_raster(spikes, upto)}</figure>"
-        f"<figure>{_histogram(potentials, trace.neurons[layer][1], upto)}</figure></div>"
+        f"<figure>{_histogram(inside, upto)}</figure></div>"
     )
 
 
@@ -110,7 +133,7 @@ def raster_sample(spikes: Tensor) -> tuple[Tensor, Tensor]:
 def _raster(spikes: Tensor, upto: int) -> str:
     _, sample = raster_sample(spikes)
     steps, count = sample.shape
-    width, height, left = 300, 168, 34
+    width, height, left = 380, 200, 34
     pitch, row = (width - left - 6) / steps, (height - 26) / count
 
     def column(step: int) -> str:
@@ -164,11 +187,11 @@ def histogram(potentials: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     return counts, edges
 
 
-def _histogram(potentials: Tensor, threshold: float, upto: int) -> str:
-    counts, edges = histogram(potentials, threshold)
+def _histogram(inside: Inside, upto: int) -> str:
+    counts, edges, threshold = inside.counts, inside.edges, inside.threshold
     low, high = float(edges[0]), float(edges[-1])
     low, high = min(low, 0.0), max(high, 1.15 * threshold)
-    width, height, left, bottom = 300, 168, 8, 24
+    width, height, left, bottom = 380, 200, 8, 24
     top = float(counts.max())
 
     def x(value: float) -> float:
@@ -182,14 +205,13 @@ def _histogram(potentials: Tensor, threshold: float, upto: int) -> str:
             for i, n in enumerate(counts[step - 1].tolist())
             if (h := (height - bottom - 18) * math.sqrt(n / top))
         )
-        over = float((potentials[step - 1] > threshold).double().mean())
+        over = inside.over[step - 1]
         return (
             f"<title>Potentials at step {step}: {over:.1%} above the threshold</title>{bars}"
-            f'<text class="mz-name" x="{min(x(threshold) + 6, width - 90):.1f}" y="26">'
-            f"{over:.1%} fire</text>"
+            f'<text class="mz-name c0" x="{left}" y="26">{over:.1%} of neurons fire</text>'
         )
 
-    marks = sorted({low, 0.0, threshold, high})
+    marks = sorted({low, threshold, high} | ({0.0} if x(threshold) - x(0) > 24 else set()))
     ticks = "".join(
         f'<text class="mz-tick" x="{x(value):.1f}" y="{height - 8}" text-anchor='
         f'"{"start" if value == low else "end" if value == high else "middle"}">{value:.2g}</text>'
@@ -201,8 +223,8 @@ def _histogram(potentials: Tensor, threshold: float, upto: int) -> str:
         f'aria-label="Histogram of potentials against the threshold {threshold:g}">'
         f"{frames(draw, upto, last=upto)}"
         f'<line class="mz-threshold" x1="{x(threshold):.1f}" x2="{x(threshold):.1f}" y1="4" '
-        f'y2="{height - bottom}"/><text class="mz-tick mz-thr" x="{x(threshold) + 6:.1f}" y="12">'
-        f"threshold {threshold:g}</text>"
+        f'y2="{height - bottom}"/><text class="mz-tick mz-thr" x="{left}" y="12">'
+        f"threshold {threshold:g} (dashed)</text>"
         f'<line class="mz-grid" x1="{left}" x2="{width - left}" y1="{height - bottom}" '
         f'y2="{height - bottom}"/>{ticks}</svg>'
         "<figcaption>Potentials before the reset; a neuron above the threshold fires. Height: "

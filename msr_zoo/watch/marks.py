@@ -101,6 +101,14 @@ def bit_picture(bits: NDArray[np.bool_]) -> str:
     return _encoded(image, bits=1, transparency=0)
 
 
+def share_picture(shares: NDArray[np.float32], top: float) -> str:
+    """A PNG of shares (H, W) in the colour of spikes, the more opaque the nearer to `top`."""
+    pixels = np.empty((*shares.shape, 4), np.uint8)
+    pixels[..., :3] = SPIKE
+    pixels[..., 3] = np.clip(shares / max(top, 1e-6), 0, 1) * 255
+    return data_uri(pixels)
+
+
 def _encoded(image: Image.Image, **options: int) -> str:
     stream = io.BytesIO()
     image.save(stream, "PNG", **options)

@@ -1,16 +1,17 @@
 """The page's body: one or two networks side by side, up to a step, and the player above them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from msr_zoo.watch.answer import answer
 from msr_zoo.watch.cost import cost
-from msr_zoo.watch.layer import layer_view
+from msr_zoo.watch.layer import Inside, layer_view, look
 from msr_zoo.watch.marks import escape
 from msr_zoo.watch.network import network
 from msr_zoo.watch.rates import rate_table
 from msr_zoo.watch.recording import controls
+from msr_zoo.watch.seen import seen
 from msr_zoo.watch.stream import stream_chart
 from msr_zoo.watch.trace import Trace
 
@@ -35,7 +36,7 @@ def body(traces: Sequence[Trace], upto: int) -> str:
             "answer",
             "The answer, forming",
             "Each step adds the spikes of the last layer; the linear layer reads their mean.",
-            [answer(trace, t) for trace, t, _ in pairs],
+            [answer(trace, t, seen(trace, t)) for trace, t, _ in pairs],
         ),
         panel(
             "cost",
@@ -47,7 +48,9 @@ def body(traces: Sequence[Trace], upto: int) -> str:
             "blocks",
             "The network, block by block",
             "A disc is a layer of neurons, lit by its firing rate at this step. Potentials run "
-            "along the line on top, spikes through the branch below. Choose a disc to look inside.",
+            "along the line on top, spikes through the branch below. The small pictures show where in "
+            "the picture a layer fires: the share of its channels, against the largest of the "
+            "layer. Choose a disc to look inside.",
             [network(trace, t, side) for trace, t, side in pairs],
         ),
         panel(
@@ -72,13 +75,20 @@ def body(traces: Sequence[Trace], upto: int) -> str:
     )
 
 
-def detail(traces: Sequence[Trace], layer: str, upto: int) -> str:
-    """One layer of the same networks; a network without a layer of that name says so."""
+def detail(traces: Sequence[Trace], layer: str) -> Callable[[int], str]:
+    """Draws, up to a step, one layer of the networks; one without that layer says so."""
+    insides = [look(trace, layer) if layer in trace.rates else None for trace in traces]
+    return lambda upto: _detail(traces, insides, layer, upto)
+
+
+def _detail(
+    traces: Sequence[Trace], insides: Sequence[Inside | None], layer: str, upto: int
+) -> str:
     drawn = [
-        layer_view(trace, layer, min(upto, trace.steps))
-        if layer in trace.rates
+        layer_view(inside, min(upto, trace.steps))
+        if inside
         else f'<p class="mz-note">{escape(trace.source.name)} has no layer {escape(layer)}.</p>'
-        for trace in traces
+        for trace, inside in zip(traces, insides, strict=True)
     ]
     two = " mz-two" if len(traces) > 1 else ""
     return (

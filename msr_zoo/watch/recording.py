@@ -1,13 +1,11 @@
 """A recording as a film: its events, gathered into pictures that a player shows in turn."""
 
-import numpy as np
-
 from msr_zoo.events import Events, to_frames
 from msr_zoo.watch.marks import data_uri, escape, number
+from msr_zoo.watch.seen import coloured
 
 PICTURES = 48
 SIDE = 128
-BRIGHTER, DARKER = (230, 126, 20), (58, 124, 201)  # told apart with every kind of colour vision
 
 
 def film(events: Events, begin_us: int, length_us: int, name: str) -> str:
@@ -15,20 +13,16 @@ def film(events: Events, begin_us: int, length_us: int, name: str) -> str:
     duration = events.duration + 1
     height, width = _size(events)
     count = min(PICTURES, max(1, duration // 1000))
-    counts = to_frames(events, steps=count, size=(height, width)).numpy()
+    counts = to_frames(events, steps=count, size=(height, width))
     pictures = []
-    for index, (darker, brighter) in enumerate(counts):
-        pixels = np.zeros((height, width, 4), np.uint8)
-        for channel, colour in ((darker, DARKER), (brighter, BRIGHTER)):
-            hit = channel > 0
-            pixels[hit, :3] = colour
-            pixels[hit, 3] = 110 + 145 * np.minimum(1, channel[hit] / 3)
+    for index, picture in enumerate(counts):
+        pixels = coloured(picture)
         start = index * duration // count
         inside = begin_us < (index + 1) * duration // count and start < begin_us + length_us
         pictures.append(
             f'<g data-t="{index + 1}"{"" if index == 0 else " hidden"}>'
             f'<image width="{width}" height="{height}" href="{data_uri(pixels)}">'
-            f"<title>{int(darker.sum() + brighter.sum()):,} events from {start / 1000:.0f} ms"
+            f"<title>{int(picture.sum()):,} events from {start / 1000:.0f} ms"
             f"</title></image></g>"
             + (f'<rect class="mz-in" data-t="{index + 1}" width="{width}" height="{height}"'
                f'{"" if index == 0 else " hidden"}/>' if inside else "")

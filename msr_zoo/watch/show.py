@@ -53,8 +53,9 @@ class Show:
             return
         layers = tuple(dict.fromkeys(name for trace in traces for name in trace.layers))
         layer = layer if layer in layers else layers[0]
+        inside = page.detail(traces, layer)
         for step in range(1, max(trace.steps for trace in traces) + 1):
-            yield Shown(page.body(traces, step), page.detail(traces, layer, step), layers, layer)
+            yield Shown(page.body(traces, step), inside(step), layers, layer)
 
     def inside(
         self,
@@ -78,7 +79,7 @@ class Show:
                 raise ValueError(f"{traces[0].source.name} has no layer {layer!r}")
         except ValueError as error:
             return page.problem(told(error, first))
-        return page.detail(traces, str(layer), max(trace.steps for trace in traces))
+        return page.detail(traces, str(layer))(max(trace.steps for trace in traces))
 
     def film(
         self, recording: str | None, model: str, steps: int, begin_ms: float, length_ms: float

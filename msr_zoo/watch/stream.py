@@ -1,43 +1,15 @@
 """The stream of potentials that runs along the shortcuts, from the stem to the last neurons."""
 
-from dataclasses import dataclass
-
-import torch
-
 from msr_zoo.watch.marks import escape, frames, path
 from msr_zoo.watch.trace import Trace, block_of
 
-WIDTH, HEIGHT = 640, 190
+WIDTH, HEIGHT = 400, 330
 LEFT, RIGHT, TOP, BOTTOM = 40, 14, 12, 26
-SAMPLE = 65_536  # values of a layer that quantiles are taken from, evenly spaced
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Potentials in the stream before one block at one step: mean, and 5 and 95 % quantiles."""
-
-    block: str
-    mean: float
-    low: float
-    high: float
-
-
-def flow(trace: Trace) -> list[list[Flow]]:
-    """The stream before each block, and before the last neurons: a list a step."""
-    steps: list[list[Flow]] = [[] for _ in range(trace.steps)]
-    for layer in trace.streams:
-        potential = trace.activity.currents(layer)[:, 0].flatten(1).float()
-        sample = potential[:, :: max(1, potential.shape[1] // SAMPLE)]
-        ends = torch.quantile(sample, torch.tensor([0.05, 0.95]), dim=1).T.tolist()
-        means = potential.mean(1).tolist()
-        for step, mean, (low, high) in zip(steps, means, ends, strict=True):
-            step.append(Flow(block_of(layer), mean, low, high))
-    return steps
 
 
 def stream_chart(trace: Trace, upto: int) -> str:
     """Mean and 90 % band of the stream's potentials over depth, a frame a step."""
-    flows = flow(trace)
+    flows = trace.flows
     threshold = trace.neurons[trace.streams[0]][1]
     every = [f for one in flows for f in one]
     bottom = min(0.0, *(f.low for f in every))
@@ -74,7 +46,7 @@ def stream_chart(trace: Trace, upto: int) -> str:
         f'text-anchor="end">{value:.1f}</text>'
         for kind, value in _grid(bottom, top, threshold)
     )
-    every_nth = max(1, count // 10)
+    every_nth = max(1, count // 8)
     names = "".join(
         f'<text class="mz-tick" x="{x(i):.1f}" y="{HEIGHT - 8}" '
         f'text-anchor="{_anchor(i, count)}">{escape(block_of(layer).removeprefix("layer"))}</text>'

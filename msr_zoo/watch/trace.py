@@ -13,7 +13,11 @@ from msr_zoo.activity import Activity, record_activity
 from msr_zoo.neurons import LIF
 from msr_zoo.predict import label_names
 
-__all__ = ["Source", "Trace", "membrane", "trace"]
+__all__ = ["Flow", "Source", "Trace", "membrane", "trace"]
+
+MOMENTS = ("mean", "std")
+THUMBNAIL = 56  # pixels of the small map of a layer, at most
+SAMPLE = 65_536  # values of a layer that quantiles are taken from, evenly spaced
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,21 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """Potentials in the stream before one block at one step: mean, and 5 and 95 % quantiles."""
+
+    block: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What one network did with one input.
 
     `probabilities` (T, classes) stand after step 1, 2, ... T. `neurons` maps the name of each LIF
-    layer to its (decay, threshold).
+    layer to its (decay, threshold). `seen` (1 or T, C, H, W) is the input, pictures from 0 to 1.
     """
 
     source: Source
@@ -37,6 +51,7 @@ class Trace:
     probabilities: Tensor
     activity: Activity
     neurons: dict[str, tuple[float, float]]
+    seen: Tensor
 
     @property
     def steps(self) -> int:
@@ -62,6 +77,35 @@ class Trace:
     def streams(self) -> list[str]:
         """LIF layers whose input is the stream of potentials along the shortcuts."""
         return [layers[0] for layers in self.blocks.values()]
+
+    @cached_property
+    def maps(self) -> dict[str, Tensor]:
+        """Share of the channels that fire (T, h, w) at each place of a layer, 56 px at most."""
+        maps = {}
+        for layer in self.layers:
+            share = self.spikes(layer).float().mean(1)
+            height, width = (min(size, THUMBNAIL) for size in share.shape[1:])
+            maps[layer] = nn.functional.adaptive_avg_pool2d(share, (height, width))
+        return maps
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, int, int]]:
+        """(C, H, W) of each LIF layer."""
+        shapes = {layer: self.activity.currents(layer).shape[2:] for layer in self.layers}
+        return {layer: (int(c), int(h), int(w)) for layer, (c, h, w) in shapes.items()}
+
+    @cached_property
+    def flows(self) -> list[list[Flow]]:
+        """The stream before each block and before the last neurons: a list a step."""
+        steps: list[list[Flow]] = [[] for _ in range(self.steps)]
+        for layer in self.streams:
+            potential = self.activity.currents(layer)[:, 0].flatten(1).float()
+            sample = potential[:, :: max(1, potential.shape[1] // SAMPLE)]
+            ends = torch.quantile(sample, torch.tensor([0.05, 0.95]), dim=1).T.tolist()
+            means = potential.mean(1).tolist()
+            for step, mean, (low, high) in zip(steps, means, ends, strict=True):
+                step.append(Flow(block_of(layer), mean, low, high))
+        return steps
 
     def best(self, step: int, count: int) -> list[tuple[str, float]]:
         """The likeliest classes after a step (from 1), best first."""
@@ -123,10 +167,14 @@ def trace(model: nn.Module, x: Tensor, source: Source, steps: int | None = None)
         for name, lif in model.named_modules()
         if isinstance(lif, LIF)
     }
+    seen = x[0] if x.dim() == 5 else x
+    if x.dim() == 4:
+        mean, std = (torch.tensor(module.pretrained_cfg[key])[:, None, None] for key in MOMENTS)
+        seen = (x * std + mean).clamp(0, 1)
     chances = logits.float().softmax(-1)
     if not torch.isfinite(chances).all():
         raise ValueError(f"{source.name} answers with numbers that are not finite")
-    return Trace(source, tuple(label_names(model)), chances, activity, neurons)
+    return Trace(source, tuple(label_names(model)), chances, activity, neurons, seen)
 
 
 def membrane(currents: Tensor, decay: float, threshold: float) -> Tensor:
