@@ -68,20 +68,25 @@ def _lines(trace: Trace, upto: int) -> str:
             f'd="{path(points)}"><title>{escape(label)}</title></path>{dots}'
         )
     # Labels beside the ends, moved apart where they would overlap.
-    ends = sorted((y(values[-1]), label, i) for i, (label, values) in enumerate(
-        zip(leaders, chances, strict=True)
-    ))
-    names, free = "", 0.0
-    for place, label, index in ends:
-        place = max(place, free)
-        free = place + 12
+    placed: list[float] = []
+    ends = sorted(
+        (y(values[-1]), label, i)
+        for i, (label, values) in enumerate(zip(leaders, chances, strict=True))
+    )
+    names = ""
+    for rank, (place, label, index) in enumerate(ends):
+        below = len(ends) - 1 - rank
+        place = min(max([place, *placed[-1:]]), HEIGHT - BOTTOM - 12 * below)
+        placed.append(place + 12)
         names += (
             f'<text class="mz-name c{index}" x="{WIDTH - RIGHT + 8}" y="{place + 4:.1f}">'
             f"{escape(label[:14])}</text>"
         )
     marker = frames(
-        lambda step: f'<line class="mz-now" x1="{x[step - 1]:.1f}" x2="{x[step - 1]:.1f}" '
-        f'y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
+        lambda step: (
+            f'<line class="mz-now" x1="{x[step - 1]:.1f}" x2="{x[step - 1]:.1f}" '
+            f'y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        ),
         upto,
         last=upto,
     )
@@ -93,5 +98,6 @@ def _lines(trace: Trace, upto: int) -> str:
         f'<svg class="mz-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(f"Probabilities after each step: {told}")}">'
         f"{grid}{marker}{lines}{names}{ticks}"
-        f'<text class="mz-tick" x="{WIDTH - RIGHT + 8}" y="{HEIGHT - 6}">step</text></svg>'
+        f'<text class="mz-tick" x="{LEFT - 10}" y="{HEIGHT - 6}" text-anchor="end">step</text>'
+        "</svg>"
     )

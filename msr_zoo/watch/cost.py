@@ -10,8 +10,11 @@ def cost(trace: Trace) -> str:
     activity, total = trace.activity, trace.activity.total
     neurons = sum(activity.neurons.values())
     figures = (
-        ("Spikes a neuron", f"{activity.spikes_per_neuron:.3f}", f"{number(neurons)} neurons, "
-         f"{trace.steps} step{'s' * (trace.steps > 1)}"),
+        (
+            "Spikes a neuron",
+            f"{activity.spikes_per_neuron:.3f}",
+            f"{number(neurons)} neurons, {trace.steps} step{'s' * (trace.steps > 1)}",
+        ),
         ("Accumulations", number(total.ac), "a spike adds a weight"),
         ("Multiplications", number(total.mac), "of real-valued inputs"),
     )
@@ -37,7 +40,9 @@ def cost(trace: Trace) -> str:
 
 def _ratio(joules: float, twin: float) -> str:
     if joules <= twin:
-        return f"The same network without spikes (ReLU, one step) needs {twin / joules:.1f} × as much."
+        return (
+            f"The same network without spikes (ReLU, one step) needs {twin / joules:.1f} × as much."
+        )
     return f"This is {joules / twin:.1f} × what the same network without spikes (ReLU) needs."
 
 

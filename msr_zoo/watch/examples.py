@@ -1,4 +1,4 @@
-"""Things to look at that need no download: a picture of ours, and the same before a camera."""
+"""Things to look at that need no download: pictures, and one of them before an event camera."""
 
 from pathlib import Path
 
@@ -11,6 +11,13 @@ from msr_zoo.predict import EXAMPLE, read_picture
 SIDE = 128
 SACCADE_PIXELS = 12.0
 DURATION_US = 300_000
+
+
+def example_pictures(gradio: Path) -> list[str]:
+    """Pictures to begin with: ours, and some that gradio ships in the folder it is in."""
+    folder = gradio / "media_assets" / "images"
+    names = ("bus.png", "lion.jpg", "cheetah1.jpg", "tower.jpg", "groot.jpeg")
+    return [str(EXAMPLE), *(str(folder / name) for name in names if (folder / name).is_file())]
 
 
 def example_recording(folder: str | Path) -> str:

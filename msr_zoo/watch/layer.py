@@ -146,8 +146,10 @@ def _raster(spikes: Tensor, upto: int) -> str:
 
     columns = "".join(column(step) for step in range(1, upto + 1))
     now = frames(
-        lambda step: f'<rect class="mz-nowband" x="{left + (step - 1) * pitch:.1f}" y="2" '
-        f'width="{pitch:.1f}" height="{height - 20}"/>',
+        lambda step: (
+            f'<rect class="mz-nowband" x="{left + (step - 1) * pitch:.1f}" y="2" '
+            f'width="{pitch:.1f}" height="{height - 20}"/>'
+        ),
         upto,
         last=upto,
     )
@@ -189,7 +191,8 @@ def histogram(potentials: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 
 def _histogram(inside: Inside, upto: int) -> str:
     counts, edges, threshold = inside.counts, inside.edges, inside.threshold
-    low, high = float(edges[0]), float(edges[-1])
+    places = edges.tolist()
+    low, high = places[0], places[-1]
     low, high = min(low, 0.0), max(high, 1.15 * threshold)
     width, height, left, bottom = 380, 200, 8, 24
     top = float(counts.max())
@@ -199,8 +202,8 @@ def _histogram(inside: Inside, upto: int) -> str:
 
     def draw(step: int) -> str:
         bars = "".join(
-            f'<rect class="{"above" if float(edges[i]) > threshold - 1e-6 else "below"}" '
-            f'x="{x(float(edges[i])):.1f}" width="{x(float(edges[i + 1])) - x(float(edges[i])):.1f}" '
+            f'<rect class="{"above" if places[i] > threshold - 1e-6 else "below"}" '
+            f'x="{x(places[i]):.1f}" width="{x(places[i + 1]) - x(places[i]):.1f}" '
             f'y="{height - bottom - h:.1f}" height="{h:.1f}"/>'
             for i, n in enumerate(counts[step - 1].tolist())
             if (h := (height - bottom - 18) * math.sqrt(n / top))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 __all__ = [
+    "DARK",
     "LEVELS",
     "LIGHT",
     "RATE_TOP",
-    "DARK",
     "data_uri",
     "escape",
     "frames",
@@ -49,9 +49,7 @@ def stylesheet() -> str:
     """The levels as CSS variables, and their classes: `l3` is the colour of level 3."""
     rules = []
     for selector, scale, ink in ((":root", LIGHT, (8, 15)), (".dark", DARK, (0, 7))):
-        inks = [
-            "#fff" if ink[0] <= index <= ink[1] else "#1c1917" for index in range(LEVELS)
-        ]
+        inks = ["#fff" if ink[0] <= index <= ink[1] else "#1c1917" for index in range(LEVELS)]
         pairs = [
             f"--l{index}:{colour};--on{index}:{on}"
             for index, (colour, on) in enumerate(zip(scale, inks, strict=True))

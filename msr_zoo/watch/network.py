@@ -59,7 +59,7 @@ def _neurons(trace: Trace, layer: str, upto: int, prefix: str, roomy: bool) -> s
     return (
         f'<button type="button" class="mz-lif" data-layer="{escape(layer)}" data-side="{prefix}" '
         f'title="{escape(name)}" aria-label="{escape(name)}; look inside">'
-        f'{frames(lit, upto, "span", upto)}</button>'
+        f"{frames(lit, upto, 'span', upto)}</button>"
     )
 
 

@@ -15,7 +15,13 @@ from msr_zoo.watch.seen import seen
 from msr_zoo.watch.stream import stream_chart
 from msr_zoo.watch.trace import Trace
 
+HEAD = """<div class="mz-hero"><h1>Watch a spiking network think</h1><p>At each step its neurons
+send one bit or nothing, and only what fires costs energy. Give it a picture, or the recording of
+an event camera, and see every layer at work.</p></div>"""
+FOOT = """<p class="mz-foot">Figures are counted by <code>msr_zoo.activity</code>; energy is a count
+of operations times a constant, not the measurement of a chip.</p>"""
 SIDES = "ab"
+UNTRAINED = '<span class="mz-untrained">untrained: random weights, its answer means nothing</span>'
 
 
 def body(traces: Sequence[Trace], upto: int) -> str:
@@ -26,7 +32,7 @@ def body(traces: Sequence[Trace], upto: int) -> str:
     def panel(kind: str, title: str, hint: str, drawn: Sequence[str]) -> str:
         return (
             f'<section class="mz-panel mz-{kind}"><h3>{title}</h3><p class="mz-hint">{hint}</p>'
-            f"{_sides(traces, drawn, shown)}</section>"
+            f"{_sides(traces, drawn, shown, badge=kind == 'answer')}</section>"
         )
 
     at = [min(shown, trace.steps) for trace in traces]
@@ -48,9 +54,9 @@ def body(traces: Sequence[Trace], upto: int) -> str:
             "blocks",
             "The network, block by block",
             "A disc is a layer of neurons, lit by its firing rate at this step. Potentials run "
-            "along the line on top, spikes through the branch below. The small pictures show where in "
-            "the picture a layer fires: the share of its channels, against the largest of the "
-            "layer. Choose a disc to look inside.",
+            "along the line on top, spikes through the branch below. The small pictures show where "
+            "a layer fires: the share of its channels, against the largest share in the layer. "
+            "Choose a disc to look inside.",
             [network(trace, t, side) for trace, t, side in pairs],
         ),
         panel(
@@ -94,7 +100,7 @@ def _detail(
     return (
         f'<div class="mz mz-detail{two}" data-follows="think"><section class="mz-panel">'
         f'<h3>Inside a layer</h3><p class="mz-hint">Spikes and potentials of every neuron in it.'
-        f"</p>{_sides(traces, drawn, upto)}</section></div>"
+        f"</p>{_sides(traces, drawn, upto, badge=False)}</section></div>"
     )
 
 
@@ -108,24 +114,20 @@ def problem(sentence: str) -> str:
     return f'<div class="mz"><p class="mz-problem" role="alert">{escape(sentence)}</p></div>'
 
 
-def _sides(traces: Sequence[Trace], drawn: Sequence[str], shown: int) -> str:
+def _sides(traces: Sequence[Trace], drawn: Sequence[str], shown: int, *, badge: bool) -> str:
     sides = "".join(
         f'<div class="mz-side" data-steps="{trace.steps}" data-shown="{min(shown, trace.steps)}">'
-        f"{_heading(trace, len(traces) > 1)}{html}</div>"
+        f"{_heading(trace, len(traces) > 1, badge)}{html}</div>"
         for trace, html in zip(traces, drawn, strict=True)
     )
     return f'<div class="mz-sides">{sides}</div>'
 
 
-def _heading(trace: Trace, several: bool) -> str:
-    plain = "" if trace.source.trained else _untrained()
+def _heading(trace: Trace, several: bool, badge: bool) -> str:
+    plain = UNTRAINED if badge and not trace.source.trained else ""
     steps = f"{trace.steps} step{'s' * (trace.steps > 1)}"
     name = f"<strong>{escape(trace.source.name)}</strong> <small>{steps}</small>"
     return f'<p class="mz-who">{name}{plain}</p>' if several or plain else ""
-
-
-def _untrained() -> str:
-    return '<span class="mz-untrained">untrained: random weights, its answer means nothing</span>'
 
 
 def _exports(traces: Sequence[Trace]) -> str:

@@ -25,8 +25,10 @@ def _row(trace: Trace, layer: str, upto: int, prefix: str) -> str:
         for step, rate in enumerate(rates, start=1)
     )
     bar = frames(
-        lambda step: f'<i style="width:{100 * min(1, rates[step - 1] / RATE_TOP):.1f}%"></i>'
-        f"<span>{rates[step - 1]:.3f}</span>",
+        lambda step: (
+            f'<i style="width:{100 * min(1, rates[step - 1] / RATE_TOP):.1f}%"></i>'
+            f"<span>{rates[step - 1]:.3f}</span>"
+        ),
         upto,
         "span",
         upto,

@@ -24,8 +24,12 @@ def film(events: Events, begin_us: int, length_us: int, name: str) -> str:
             f'<image width="{width}" height="{height}" href="{data_uri(pixels)}">'
             f"<title>{int(picture.sum()):,} events from {start / 1000:.0f} ms"
             f"</title></image></g>"
-            + (f'<rect class="mz-in" data-t="{index + 1}" width="{width}" height="{height}"'
-               f'{"" if index == 0 else " hidden"}/>' if inside else "")
+            + (
+                f'<rect class="mz-in" data-t="{index + 1}" width="{width}" height="{height}"'
+                f"{'' if index == 0 else ' hidden'}/>"
+                if inside
+                else ""
+            )
         )
     told = (
         f"{number(len(events))} events in {duration / 1000:,.0f} ms, sensor {events.width} × "

@@ -41,7 +41,7 @@ def choices(channels: int) -> list[tuple[str, str]]:
 
 
 def load(name: str, folders: bool) -> tuple[nn.Module, Source]:
-    """A model in evaluation by a value of `choices`; or by a weights folder, where they are allowed.
+    """A model in evaluation, by a value of `choices`, or by a weights folder if `folders`.
 
     An untrained network is the same one every time.
     """

@@ -111,9 +111,7 @@ class Trace:
         """The likeliest classes after a step (from 1), best first."""
         chances = self.probabilities[step - 1]
         values, indices = chances.topk(min(count, len(chances)))
-        return [
-            (self.labels[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)
-        ]
+        return [(self.labels[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
 
     def spikes(self, layer: str) -> Tensor:
         """Spikes of a layer, bool (T, C, H, W)."""
