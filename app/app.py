@@ -1,5 +1,6 @@
 """The page "watch a spiking network think": its components and wires. msr_zoo.watch draws."""
 
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ HERE = Path(__file__).parent
 STEP_SECONDS = 0.25  # between steps that stream in, so that an eye can follow
 AT_ONCE = 4  # requests that are computed together; others wait in the queue
 WAITING = 64  # requests that may wait
+TIDY = (3600, 86400)  # every hour, files of visitors that are a day old go
 OWN = "(0: the network's own)"
+FOLDER = "or the path of a weights folder"
 OPEN = """element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-layer]');
   if (button) trigger('open', { layer: button.dataset.layer });
@@ -40,29 +43,15 @@ def build(*, folders: bool) -> gr.Blocks:
     show = Show(Watcher(folders=folders))
     moving_cat = example_recording(tempfile.mkdtemp(prefix="msr-zoo-"))
 
-    def watch(
-        picture: str | None,
-        recording: str | None,
-        model: str,
-        steps: int,
-        begin_ms: float,
-        length_ms: float,
-        compare: bool,
-        model_b: str,
-        steps_b: int,
-        layer: str | None,
-    ) -> Iterator[tuple[Any, ...]]:
-        """Show a picture, or a window of a recording, to a network: HTML of each step in turn.
-
-        `steps` 0 and `length_ms` 0 are the network's own; `compare` puts `model_b` beside it.
-        """
-        given = (picture, recording, model, steps, begin_ms, length_ms, compare, model_b, steps_b)
-        for number, seen in enumerate(show.watch(*given, layer)):
+    @functools.wraps(show.watch)
+    def watch(*given: Any) -> Iterator[tuple[Any, ...]]:
+        for number, seen in enumerate(show.watch(*given)):
             time.sleep(STEP_SECONDS if number else 0)
             first = seen.layers and not number
             layers = gr.Dropdown(list(seen.layers), value=seen.layer) if first else gr.skip()
             yield seen.body, seen.detail, layers
 
+    @functools.wraps(show.activity)
     def activity(*given: Any) -> dict[str, Any]:
         try:
             return show.activity(*given)
@@ -79,7 +68,9 @@ def build(*, folders: bool) -> gr.Blocks:
         offered = choices(channels)
         return [gr.Dropdown(offered, value=offered[0][1]) for _ in range(2)]
 
-    with gr.Blocks(title="Watch a spiking network think", analytics_enabled=False) as blocks:
+    with gr.Blocks(
+        title="Watch a spiking network think", analytics_enabled=False, delete_cache=TIDY
+    ) as blocks:
         gr.HTML(HEAD)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
@@ -96,14 +87,13 @@ def build(*, folders: bool) -> gr.Blocks:
                     examples = gr.Examples(example_pictures(Path(gr.__file__).parent), picture)
                 with gr.Tab("Recording") as moving:
                     recording = gr.File(moving_cat, label="Event recording", height=110)
-                    film = gr.HTML()
+                    film = gr.HTML(label="film")
                     with gr.Row():
                         begin = gr.Number(0, label="Window begins at, ms", minimum=0)
                         length = gr.Number(0, label=f"lasts, ms {OWN}", minimum=0)
                 offered: dict[str, Any] = {"choices": choices(3), "value": choices(3)[0][1]}
-                if folders:
-                    info = "or the path of a weights folder"
-                    offered |= {"allow_custom_value": True, "info": info}
+                # A custom value is a folder, or through the API a model of the other kind of input.
+                offered |= {"allow_custom_value": True, "info": FOLDER if folders else None}
                 model = gr.Dropdown(label="Network", **offered)
                 steps = gr.Slider(0, MAX_STEPS, 0, step=1, label=f"Steps T {OWN}")
                 compare = gr.Checkbox(label="Compare with another network, or another T")
@@ -112,9 +102,9 @@ def build(*, folders: bool) -> gr.Blocks:
                     steps_b = gr.Slider(0, MAX_STEPS, 1, step=1, label=f"Its steps T {OWN}")
                 button = gr.Button("Watch", variant="primary")
             with gr.Column(scale=3, min_width=340):
-                view = gr.HTML(js_on_load=OPEN)
+                view = gr.HTML(label="page", js_on_load=OPEN)
                 layer = gr.Dropdown([], label="Layer to look inside", allow_custom_value=True)
-                detail = gr.HTML()
+                detail = gr.HTML(label="inside a layer")
         gr.HTML(FOOT)
 
         seen = [picture, recording, model, steps, begin, length]
@@ -136,7 +126,7 @@ def build(*, folders: bool) -> gr.Blocks:
         filmed = [recording, model, steps, begin, length]
         changes = [recording.upload, model.change, steps.release, begin.submit, length.submit]
         gr.on(changes, show.film, filmed, film, api_name="film", **limit)
-        answer = gr.JSON(visible=False)
+        answer = gr.JSON(label="activity", visible=False)
         gr.Button(visible=False).click(activity, seen, answer, api_name="activity", **limit)
     return blocks.queue(max_size=WAITING)
 

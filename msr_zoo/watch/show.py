@@ -22,9 +22,8 @@ class Shown:
 class Show:
     """Every function of the page; mistakes of a visitor come back as a sentence, in HTML.
 
-    Arguments that the functions share: files `picture` and `recording`, of which the model takes
-    one; `model`, a value of `shelf.choices` or a weights folder; `steps` and `length_ms`, 0 for
-    the model's own; `compare` puts `model_b` with `steps_b` beside it.
+    What the functions are told is what the page's API tells: `model` is a value of
+    `shelf.choices`, or a weights folder.
     """
 
     def __init__(self, watcher: Watcher) -> None:
@@ -43,9 +42,15 @@ class Show:
         steps_b: int,
         layer: str | None,
     ) -> Iterator[Shown]:
-        """One network, or two beside each other, after step 1, 2, ... T, and inside a layer."""
-        first = Request(model, picture, recording, steps, begin_ms, length_ms)
-        requests = [first, *([replace(first, model=model_b, steps=steps_b)] if compare else [])]
+        """Show a picture, or a window of a recording, to a network: HTML of each step in turn.
+
+        Of `picture` and `recording` the model takes one. `steps` 0 and `length_ms` 0 are the
+        model's own; `compare` puts `model_b` with `steps_b` beside it.
+        """
+        first = _request(model, picture, recording, steps, begin_ms, length_ms)
+        requests = [first]
+        if compare:
+            requests.append(replace(first, model=model_b or "", steps=int(steps_b or 0)))
         try:
             traces = [self.watcher.trace(request) for request in requests]
         except ValueError as error:
@@ -71,8 +76,10 @@ class Show:
         layer: str | None,
     ) -> str:
         """HTML of one layer: spike maps, raster, potentials. Arguments as for /watch."""
-        first = Request(model, picture, recording, steps, begin_ms, length_ms)
-        requests = [first, *([replace(first, model=model_b, steps=steps_b)] if compare else [])]
+        first = _request(model, picture, recording, steps, begin_ms, length_ms)
+        requests = [first]
+        if compare:
+            requests.append(replace(first, model=model_b or "", steps=int(steps_b or 0)))
         try:
             traces = [self.watcher.trace(request) for request in requests]
             if not any(layer in trace.rates for trace in traces):
@@ -87,7 +94,7 @@ class Show:
         """HTML of a recording as a film, the window marked that the model sees."""
         if not recording:
             return ""
-        request = Request(model, None, recording, steps, begin_ms, length_ms)
+        request = _request(model, None, recording, steps, begin_ms, length_ms)
         try:
             return self.watcher.film(request)
         except ValueError as error:
@@ -103,11 +110,24 @@ class Show:
         length_ms: float,
     ) -> dict[str, Any]:
         """Answer after each step, firing rates, operations and energy, as JSON holds them."""
-        request = Request(model, picture, recording, steps, begin_ms, length_ms)
+        request = _request(model, picture, recording, steps, begin_ms, length_ms)
         try:
             return self.watcher.trace(request).as_dict()
         except ValueError as error:
             raise ValueError(told(error, request)) from error
+
+
+def _request(
+    model: str | None,
+    picture: str | None,
+    recording: str | None,
+    steps: float | None,
+    begin_ms: float | None,
+    length_ms: float | None,
+) -> Request:
+    """What a form holds as a request; a field that was emptied counts as 0."""
+    window = (float(begin_ms or 0), float(length_ms or 0))
+    return Request(model or "", picture, recording, int(steps or 0), *window)
 
 
 def told(error: ValueError, request: Request) -> str:

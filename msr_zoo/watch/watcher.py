@@ -17,10 +17,11 @@ from msr_zoo.watch.shelf import Recent, load, model_bytes
 from msr_zoo.watch.trace import Source, Trace, trace
 
 MODEL_BYTES = 1 << 30
-TRACE_BYTES = 256 << 20
+TRACE_BYTES = 128 << 20
 EVENT_BYTES = 128 << 20
 BYTES_AN_EVENT = 13  # two int16, an int64, a bool
 MAX_STEPS = 16
+LATEST_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Watcher:
 
     def frames(self, model: nn.Module, request: Request) -> tuple[Tensor, tuple[int, int]]:
         """Frames (T, 2, H, W) of the window, and its interval in µs on the recording's clock."""
-        if not (request.begin_ms >= 0 and request.length_ms >= 0):
-            raise ValueError("a window begins and lasts 0 ms or more")
+        if not all(0 <= ms < LATEST_MS for ms in (request.begin_ms, request.length_ms)):
+            raise ValueError("a window begins and lasts 0 ms or more, and a day at most")
         events = self.events(str(request.recording))
         own = EventInput.of(model)
         own = replace(
