@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from msr_zoo import create_model
@@ -17,7 +18,8 @@ from msr_zoo.watch.examples import example_recording
 CIFAR = "msresnet20.cifar10"
 DVS = "msresnet20_dvs (untrained)"
 VISITORS, REQUESTS = 10, 200
-# What Python's allocator, gradio's bookkeeping and the kept traces may still add once they are warm.
+MOST_STEPS = 6  # 60 different traces, of which about half fit into what is kept
+# What Python's allocator and gradio's bookkeeping may still add once all is warm.
 GROWTH = 40 << 20
 
 pytestmark = pytest.mark.skipif(
@@ -102,7 +104,7 @@ def test_mistakes_come_back_as_a_sentence(client, tmp_path):
     for given, sentence in (
         ((file(broken), None, CIFAR, 0, 0, 0), "broken.jpg: not a picture"),
         ((None, None, CIFAR, 0, 0, 0), f"{CIFAR} takes a picture; give one"),
-        ((None, file(broken), DVS, 0, 0, 0), "broken.jpg is no"),
+        ((None, file(broken), DVS, 0, 0, 0), "broken.jpg holds no events"),
         ((file(EXAMPLE), None, "resnet18", 0, 0, 0), "neither a model of this page nor a weights"),
     ):
         with pytest.raises(AppError, match=sentence.split(";")[0]) as caught:
@@ -138,31 +140,36 @@ def test_ten_visitors_at_once_and_memory_stays_flat(connect, server, tmp_path):
     for picture in pictures:
         Image.fromarray(rng.integers(0, 255, (48, 48, 3), np.uint8)).save(picture)
     model = create_model(CIFAR, pretrained=True)
-    expected = [next(iter(Predictor(model)(picture).labels)) for picture in pictures]
+    model.num_steps = MOST_STEPS
+    transform = Predictor(model).transform
+    images = torch.stack([transform(Image.open(p).convert("RGB")) for p in pictures])
+    with torch.no_grad():
+        after = model.forward_steps(images).argmax(-1).tolist()  # (steps, visitors)
+    names = model.pretrained_cfg["label_names"]
     clients = [connect() for _ in range(VISITORS)]
 
     def visit(visitor, count):
-        answers = []
+        """How many answers were right."""
+        right = 0
         for number in range(count):
-            given = (file(pictures[visitor]), None, CIFAR, 4 if number % 2 else 0, 0, 0)
+            steps = 1 + number % MOST_STEPS
+            given = (file(pictures[visitor]), None, CIFAR, steps, 0, 0)
             got = clients[visitor].predict(*given, api_name="/activity")
-            answers.append(max(got["answers"][-1], key=lambda one: one["probability"])["label"])
-        return answers
+            best = max(got["answers"][-1], key=lambda one: one["probability"])["label"]
+            right += best == names[after[steps - 1][visitor]]
+        return right
 
     def everyone(count):
         with ThreadPoolExecutor(VISITORS) as pool:
             return list(pool.map(visit, range(VISITORS), [count] * VISITORS))
 
-    warm = everyone(4)
+    assert everyone(MOST_STEPS) == [MOST_STEPS] * VISITORS
     before = process.memory_info().rss
     begin = time.perf_counter()
     answers = everyone(REQUESTS // VISITORS)
     seconds = time.perf_counter() - begin
     growth = process.memory_info().rss - before
     print(f"{REQUESTS} answers in {seconds:.1f} s, memory grew by {growth / 2**20:.1f} MiB")
-    assert [one for visitor in warm for one in visitor] == [e for e in expected for _ in range(4)]
-    assert sum(map(len, answers)) == REQUESTS
-    for visitor, label in zip(answers, expected, strict=True):
-        assert set(visitor) == {label}
+    assert sum(answers) == REQUESTS
     assert growth < GROWTH
     assert "Traceback" not in server.log
