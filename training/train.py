@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from timm.optim import Muon
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 import msr_zoo
 from data import Batches, open_split
+from firing_rate import FiringRate
 from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
@@ -42,6 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--max-steps", type=int, help="stop after so many steps, to measure or to try"
     )
+    parser.add_argument(
+        "--max-minutes", type=float, help="stop after so long, for machines lent by the hour"
+    )
     for field in dataclasses.fields(Recipe):
         flag = "--" + field.name.replace("_", "-")
         kind = _boolean if field.type is bool else field.type
@@ -49,10 +54,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     out, save_every = options.pop("out"), options.pop("save_every")
     max_steps = options.pop("max_steps") or math.inf
+    deadline = time.monotonic() + 60 * (options.pop("max_minutes") or math.inf)
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
 
-    if recipe.early_epochs >= recipe.epochs and recipe.early_num_steps != recipe.num_steps:
-        parser.error("early_epochs must be fewer than epochs, or T is never that of num_steps")
+    try:
+        recipe.phases()
+    except ValueError as error:
+        parser.error(str(error))
+    if recipe.optimizer not in ("sgd", "muon"):
+        parser.error(f"optimizer must be sgd or muon, got {recipe.optimizer!r}")
 
     # Processes and device.
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -93,15 +103,25 @@ def main(arguments: list[str] | None = None) -> None:
     if world > 1:
         net = synchronise(net, device)
     model = DistributedDataParallel(net) if world > 1 else net
+    penalty = FiringRate(net) if recipe.rate_penalty else None
 
-    # Optimizer. Batch-norm scales and biases are not decayed.
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    others = [p for p in net.parameters() if p.dim() <= 1]
+    # Optimizer. Batch-norm scales and biases are not decayed; Muon is for convolutions alone.
+    by_dim: dict[int, list[nn.Parameter]] = {}
+    for parameter in net.parameters():
+        by_dim.setdefault(parameter.dim(), []).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": recipe.weight_decay if dim > 1 else 0.0,
+            "use_fallback": dim < 4,
+        }
+        for dim, parameters in sorted(by_dim.items())
     ]
-    optimizer = torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=recipe.nesterov)
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "muon":
+        optimizer = Muon(groups, recipe.lr, momentum=0.95, nesterov=True, ns_steps=3)
+    else:
+        optimizer = torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=recipe.nesterov)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     autocast = torch.autocast(
         device.type, getattr(torch, recipe.precision), enabled=recipe.precision != "float32"
@@ -145,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     last_saved = time.monotonic()
     step = start
     for epoch in range(len(history), recipe.epochs):
-        net.num_steps = recipe.early_num_steps if epoch < recipe.early_epochs else recipe.num_steps
+        net.num_steps = recipe.phase(epoch).num_steps
         model.train()
         losses = torch.tensor(loss_so_far, device=device)
         loss_so_far = 0.0
@@ -166,13 +186,15 @@ def main(arguments: list[str] | None = None) -> None:
             with autocast:
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            if penalty:
+                loss = loss + recipe.rate_penalty * penalty.take()
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
             losses += loss.detach()
             step += 1
-            if step - start >= max_steps or ending:
+            if step - start >= max_steps or time.monotonic() > deadline or ending:
                 save(step, losses.item())
                 print(f"stopped after step {step}; the same command goes on from {checkpoint}")
                 return
