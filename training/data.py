@@ -148,6 +148,13 @@ def _generator(*seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
+def _processors() -> int:
+    """How many this process may use, which can be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class TimmBatches:
     """Batches through timm's readers and loader, for pictures of many sizes."""
 
@@ -175,7 +182,7 @@ class TimmBatches:
             mean=cfg["mean"],
             std=cfg["std"],
             crop_pct=cfg["crop_pct"],
-            num_workers=os.cpu_count() or 1,
+            num_workers=_processors(),
             distributed=world > 1,
             use_prefetcher=False,
             device=device,

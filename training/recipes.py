@@ -83,8 +83,7 @@ PAPER_CIFAR10 = Recipe(
     weight_decay=1e-4,
     crop_padding=4,
 )
-# Two CPU cores and less than an hour: crops of 24 px cost half of the picture's 32, and most of what
-# is learned is learned at T = 1.
+# Crops of 24 px cost half of the picture's 32, and most of what is learned is learned at T = 1.
 CIFAR10_TWO_CORES = Recipe(
     model="msresnet20",
     data="cifar10",
