@@ -41,8 +41,8 @@ RECIPE = ["paper-cifar10", "--warmup-epochs", "1"]
 # The order is that of what is wanted first if time runs out.
 DEPTHS = [20, 110, 56, 32]
 REDUCED_DEPTHS = [20, 110, 56]
-REDUCED = ["--epochs", "8", "--num-steps", "2", "--early-num-steps", "2", "--crop-padding", "2"]
-REDUCED_TRAIN, REDUCED_TEST, REDUCED_SIZE = 8_000, 2_000, 16
+REDUCED = ["--epochs", "8", "--num-steps", "1", "--early-num-steps", "1", "--crop-padding", "2"]
+REDUCED_TRAIN, REDUCED_TEST, REDUCED_SIZE = 6_000, 2_000, 16
 
 
 def main() -> None:
