@@ -146,7 +146,7 @@ def smaller_model(name: str, folder: Path) -> str:
     """The name of the same network for small pictures: a folder with no more than its config."""
     config = folder / name / "config.json"
     if not config.exists():
-        cfg = msr_zoo.create_model(name).pretrained_cfg
+        cfg: Any = msr_zoo.create_model(name).pretrained_cfg
         size = {"input_size": [3, REDUCED_SIZE, REDUCED_SIZE], "pool_size": [REDUCED_SIZE // 4] * 2}
         keys = ("mean", "std", "crop_pct", "interpolation", "first_conv", "classifier")
         wanted = {**{key: cfg[key] for key in keys}, **size, "num_classes": 10}
