@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Resume.
     checkpoint = out / "last.pt"
-    start, history, loss_so_far = 0, [], 0.0
+    start, history, so_far = 0, [], (0.0, 0.0)
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["recipe"] != dataclasses.asdict(recipe):
@@ -137,10 +137,10 @@ def main(arguments: list[str] | None = None) -> None:
         net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
-        start, history, loss_so_far = saved["step"], saved["history"], saved["loss_so_far"]
+        start, history, so_far = saved["step"], saved["history"], saved["so_far"]
     out.mkdir(parents=True, exist_ok=True)
 
-    def save(step: int, loss_so_far: float) -> None:
+    def save(step: int, so_far: tuple[float, ...]) -> None:
         if rank:
             return
         state = {
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
             "scaler": scaler.state_dict(),
             "step": step,
             "history": history,
-            "loss_so_far": loss_so_far,  # summed over the steps of an unfinished epoch
+            "so_far": so_far,  # loss and share named right, summed over an unfinished epoch
             "recipe": dataclasses.asdict(recipe),
             "classes": train_set.classes,
             "provenance": provenance(device, world),
@@ -167,8 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
     for epoch in range(len(history), recipe.epochs):
         net.num_steps = recipe.phase(epoch).num_steps
         model.train()
-        losses = torch.tensor(loss_so_far, device=device)
-        loss_so_far = 0.0
+        sums = torch.tensor(so_far, device=device)
+        so_far = (0.0, 0.0)
         began, first = time.monotonic(), step - epoch * steps_per_epoch
         batches = train_set.epoch(epoch, first)
         bar = tqdm(
@@ -192,23 +192,25 @@ def main(arguments: list[str] | None = None) -> None:
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            losses += loss.detach()
+            right = (logits.argmax(1) == labels).float().mean()
+            sums += torch.stack([loss.detach(), right])
             step += 1
             if step - start >= max_steps or time.monotonic() > deadline or ending:
-                save(step, losses.item())
+                save(step, tuple(sums.tolist()))
                 print(f"stopped after step {step}; the same command goes on from {checkpoint}")
                 return
             if time.monotonic() - last_saved > save_every:
-                save(step, losses.item())
+                save(step, tuple(sums.tolist()))
                 last_saved = time.monotonic()
         accuracy = evaluate(net, test_set, autocast)
         seconds = time.monotonic() - began
-        mean_loss = losses.item() / steps_per_epoch
+        mean_loss, train_accuracy = (sums / steps_per_epoch).tolist()
         history.append(
             {
                 "epoch": epoch + 1,
                 "T": net.num_steps,
                 "loss": mean_loss,
+                "train_top1": train_accuracy,  # while it learns, of augmented pictures
                 "top1": accuracy,
                 "seconds": seconds,
             }
@@ -216,9 +218,10 @@ def main(arguments: list[str] | None = None) -> None:
         if log:
             print(json.dumps(history[-1]), flush=True)
             log.add_scalar("loss/train", mean_loss, step)
+            log.add_scalar("top1/train", train_accuracy, step)
             log.add_scalar("top1/test", accuracy, step)
             log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
-        save(step, 0.0)
+        save(step, (0.0, 0.0))
     if world > 1:
         dist.destroy_process_group()
 

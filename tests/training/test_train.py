@@ -13,7 +13,8 @@ import torch
 
 import msr_zoo
 import train
-from recipes import PAPER_CIFAR10
+from data import open_split
+from recipes import PAPER_CIFAR10, Recipe
 
 SCRIPT = Path(train.__file__)
 
@@ -87,6 +88,21 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     shutil.rmtree(pictures / "test" / "bright")
     assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()
+
+
+def test_training_accuracy_is_that_of_every_batch_as_it_passed(pictures, tmp_path):
+    options = ("--lr", "0", "--precision", "float32", "--schedule", "2x2")
+    train.main(arguments(pictures, tmp_path / "run", *options, "--max-steps", "2"))
+    train.main(arguments(pictures, tmp_path / "run", *options))
+    saved = checkpoint(tmp_path / "run")
+    model = msr_zoo.create_model("msresnet20", num_steps=2, num_classes=2).train()
+    model.load_state_dict(saved["model"])  # a learning rate of 0 left the weights as they were
+    recipe = Recipe(**saved["recipe"])
+    batches = open_split(recipe, model.pretrained_cfg, train=True, device=torch.device("cpu"))
+    for epoch, told in enumerate(saved["history"]):
+        with torch.inference_mode():
+            right = [(model(x).argmax(1) == y).sum().item() for x, y in batches.epoch(epoch)]
+        assert told["train_top1"] == pytest.approx(sum(right) / 48)
 
 
 @pytest.mark.slow
