@@ -58,12 +58,20 @@ def open_split(
     """Batches of a recipe's data, cropped, flipped and normalised as the model's `cfg` asks."""
     sources = find_sources(recipe.data)
     splits = ("train",) if train else TEST_SPLITS
+    sizes = [phase.size for phase in recipe.phases() if phase.size]
+    if recipe.crop_padding and max(sizes, default=0) > min(cfg["input_size"][-2:]):
+        raise ValueError(f"a crop of {max(sizes)} px is larger than the model's picture")
     for split in splits:
         try:
             pictures = open_pictures(sources, split)
         except SizesDifferError:
             if len(sources) > 1 or not sources[0].is_dir():
                 raise
+            if sizes:
+                raise ValueError(
+                    f"{sources[0]}: pictures of several sizes are cut to the model's size alone, "
+                    f"so schedule {recipe.schedule!r} cannot ask for others"
+                ) from None
             return TimmBatches(recipe, cfg, sources[0], split, train, device, rank, world)
         except ValueError:
             if split == splits[-1]:
@@ -113,14 +121,23 @@ class MemoryBatches:
             if images.shape[2:] != self.size and (self.recipe.crop_padding or not self.train):
                 images = F.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
             if self.train:
-                images = self._augmented(images, _generator(self.recipe.seed, epoch, batch))
+                size = self.recipe.phase(epoch).size
+                generator = _generator(self.recipe.seed, epoch, batch)
+                images = self._augmented(images, (size, size) if size else self.size, generator)
             yield (images.float() - self.mean) / self.std, self.labels[chosen]
 
-    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(
+        self, images: Tensor, size: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
         batch, mine = self.recipe.batch_size, slice(self.rank, None, self.world)
-        if padding := self.recipe.crop_padding:
-            return crop_flip(images, padding, draw_shifts(batch, padding, generator)[mine])
-        return resized_crop(images, self.size, draw_windows(batch, generator)[mine])
+        if not (padding := self.recipe.crop_padding):
+            return resized_crop(images, size, draw_windows(batch, generator)[mine])
+        # A crop that is smaller than the picture has room to move as it is.
+        if size == self.size:
+            images = F.pad(images, (padding,) * 4)
+        height, width = images.shape[2:]
+        room = (height - size[0], width - size[1])
+        return crop_flip(images, size, draw_shifts(batch, room, generator)[mine])
 
 
 def _generator(*seed: int) -> torch.Generator:
@@ -129,6 +146,13 @@ def _generator(*seed: int) -> torch.Generator:
     for part in seed:
         mixed = (mixed * 1_000_003 + part + 1) % 2**63
     return torch.Generator().manual_seed(mixed)
+
+
+def _processors() -> int:
+    """How many this process may use, which can be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class TimmBatches:
@@ -158,7 +182,7 @@ class TimmBatches:
             mean=cfg["mean"],
             std=cfg["std"],
             crop_pct=cfg["crop_pct"],
-            num_workers=os.cpu_count() or 1,
+            num_workers=_processors(),
             distributed=world > 1,
             use_prefetcher=False,
             device=device,

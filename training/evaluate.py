@@ -47,7 +47,7 @@ def main() -> None:
         model = model.to(device, memory_format=torch.channels_last).eval()
         cfg: Any = model.pretrained_cfg
         recipe = dataclasses.replace(
-            CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size
+            CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size, schedule="1x1"
         )
         batches = open_split(recipe, cfg, train=False, device=device)
     except (ValueError, OSError, RuntimeError) as error:

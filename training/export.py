@@ -12,6 +12,7 @@ import torch
 
 import msr_zoo
 from msr_zoo.hub import save_pretrained
+from recipes import Recipe
 
 
 def main() -> None:
@@ -26,12 +27,12 @@ def main() -> None:
     if options.out.exists():
         parser.error(f"{options.out} is there already")
     saved = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
-    recipe = saved["recipe"]
-    if not saved["history"] or saved["history"][-1]["epoch"] < recipe["epochs"]:
+    recipe = Recipe(**saved["recipe"])
+    if len(saved["history"]) < recipe.epochs:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
     model: Any = msr_zoo.create_model(
-        recipe["model"], num_steps=recipe["num_steps"], num_classes=len(saved["classes"])
+        recipe.model, num_steps=recipe.num_steps, num_classes=len(saved["classes"])
     )
     model.load_state_dict(saved["model"])
     model.pretrained_cfg["label_names"] = list(saved["classes"])

@@ -29,7 +29,7 @@ def test_study_goes_on_and_writes_what_it_trained(pictures, tmp_path, monkeypatc
     out = tmp_path / "results" / "degradation.json"
     arguments = [
         "--reduced", "--depths", "20", "--data", str(pictures), "--runs", str(tmp_path / "runs"),
-        "--out", str(out), "--epochs", "2", "--warmup-epochs", "0.5", "--batch-size", "8",
+        "--out", str(out), "--schedule", "2x1", "--warmup-epochs", "0.5", "--batch-size", "8",
         "--lr", "0.01",
     ]  # fmt: skip
     study(monkeypatch, *arguments, "--max-steps", "1")

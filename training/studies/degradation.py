@@ -1,7 +1,7 @@
 """Does a deeper network train worse? Four networks, by depth, one recipe; JSON and a figure.
 
     python training/studies/degradation.py --reduced
-    python training/studies/degradation.py --epochs 30 --precision bfloat16
+    python training/studies/degradation.py --schedule 40x4 --max-minutes 9
 
 Every run is one of training/train.py, so the same command goes on where it was interrupted, and
 what is not an option here is one of train.py's recipe. `--reduced` is the plan for two CPU cores:
@@ -27,6 +27,7 @@ import train
 from data import TEST_SPLITS, find_sources
 from pictures import Pictures, open_pictures
 from provenance import provenance
+from recipes import Recipe
 from studies.degradation_figure import draw
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -41,7 +42,7 @@ RECIPE = ["paper-cifar10", "--warmup-epochs", "1"]
 # The order is that of what is wanted first if time runs out.
 DEPTHS = [20, 110, 56, 32]
 REDUCED_DEPTHS = [20, 110, 56]
-REDUCED = ["--epochs", "8", "--num-steps", "1", "--early-num-steps", "1", "--crop-padding", "2"]
+REDUCED = ["--schedule", "8x1", "--crop-padding", "2"]
 REDUCED_TRAIN, REDUCED_TEST, REDUCED_SIZE = 6_000, 2_000, 16
 
 
@@ -106,7 +107,7 @@ def _checkpoint(out: Path) -> dict[str, Any] | None:
 
 
 def _is_finished(saved: dict[str, Any]) -> bool:
-    return len(saved["history"]) == saved["recipe"]["epochs"]
+    return len(saved["history"]) == Recipe(**saved["recipe"]).epochs
 
 
 def smaller_pictures(data: str, folder: Path) -> Path:
@@ -171,8 +172,8 @@ def record(network: str, depth: int, seed: int, saved: dict[str, Any]) -> dict[s
 
 
 def write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
-    recipe = runs[-1]["recipe"]
-    about = f"{recipe['epochs']} epochs, T = {recipe['num_steps']} (twin: none)"
+    recipe = Recipe(**runs[-1]["recipe"])
+    about = f"{recipe.epochs} epochs, T = {recipe.num_steps} (twin: none)"
     if options.reduced:
         about = (
             f"reduced: {REDUCED_TRAIN:,} training and {REDUCED_TEST:,} test pictures of "
