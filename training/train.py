@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Resume.
     checkpoint = out / "last.pt"
-    start, history, so_far = 0, [], [0.0, 0.0]
+    start, history, so_far = 0, [], (0.0, 0.0)
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["recipe"] != dataclasses.asdict(recipe):
@@ -137,11 +137,10 @@ def main(arguments: list[str] | None = None) -> None:
         net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
-        start, history = saved["step"], saved["history"]
-        so_far = [saved["loss_so_far"], saved.get("right_so_far", 0.0)]
+        start, history, so_far = saved["step"], saved["history"], saved["so_far"]
     out.mkdir(parents=True, exist_ok=True)
 
-    def save(step: int, so_far: list[float]) -> None:
+    def save(step: int, so_far: tuple[float, ...]) -> None:
         if rank:
             return
         state = {
@@ -150,8 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
             "scaler": scaler.state_dict(),
             "step": step,
             "history": history,
-            "loss_so_far": so_far[0],  # summed over the steps of an unfinished epoch
-            "right_so_far": so_far[1],  # the share named right, summed likewise
+            "so_far": so_far,  # loss and share named right, summed over an unfinished epoch
             "recipe": dataclasses.asdict(recipe),
             "classes": train_set.classes,
             "provenance": provenance(device, world),
@@ -170,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
         net.num_steps = recipe.phase(epoch).num_steps
         model.train()
         sums = torch.tensor(so_far, device=device)
-        so_far = [0.0, 0.0]
+        so_far = (0.0, 0.0)
         began, first = time.monotonic(), step - epoch * steps_per_epoch
         batches = train_set.epoch(epoch, first)
         bar = tqdm(
@@ -198,11 +196,11 @@ def main(arguments: list[str] | None = None) -> None:
             sums += torch.stack([loss.detach(), right])
             step += 1
             if step - start >= max_steps or time.monotonic() > deadline or ending:
-                save(step, sums.tolist())
+                save(step, tuple(sums.tolist()))
                 print(f"stopped after step {step}; the same command goes on from {checkpoint}")
                 return
             if time.monotonic() - last_saved > save_every:
-                save(step, sums.tolist())
+                save(step, tuple(sums.tolist()))
                 last_saved = time.monotonic()
         accuracy = evaluate(net, test_set, autocast)
         seconds = time.monotonic() - began
@@ -223,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
             log.add_scalar("top1/train", train_accuracy, step)
             log.add_scalar("top1/test", accuracy, step)
             log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
-        save(step, [0.0, 0.0])
+        save(step, (0.0, 0.0))
     if world > 1:
         dist.destroy_process_group()
 
