@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.timing import provenance, write
 from benchmarks.training_step import add_options, milliseconds, training_step
 
-CASES = ("msresnet20:32:128:1", "msresnet20:32:128:4", "msresnet110:32:64:4", "msresnet18:224:8:6")
+CASES = ("msresnet20:32:128:1", "msresnet20:32:128:4", "msresnet110:32:32:4", "msresnet18:224:8:6")
 PARTS = {
     "convolutions": r"aten::.*conv",
     "batch norms": r"aten::.*batch_norm",
