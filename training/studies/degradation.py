@@ -1,7 +1,7 @@
 """Does a deeper network train worse? Four networks, by depth, one recipe; JSON and a figure.
 
     python training/studies/degradation.py --reduced
-    python training/studies/degradation.py --schedule 30x6 --precision bfloat16
+    python training/studies/degradation.py --schedule 40x4 --max-minutes 9
 
 Every run is one of training/train.py, so the same command goes on where it was interrupted, and
 what is not an option here is one of train.py's recipe. `--reduced` is the plan for two CPU cores:
