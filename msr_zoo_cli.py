@@ -79,6 +79,30 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps it was trained with (default: the paper's)",
     )
 
+    text = "measure how fast a model runs here, beside what else could do its work"
+    bench = commands.add_parser(
+        "bench",
+        help=text,
+        description=text.capitalize() + ": the engine, torch, the bare convolutions in float32 and "
+        "bfloat16, one pass of the non-spiking twin, and SpikingJelly 2.0 where it is installed.",
+    )
+    bench.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="with a tag, or a weights folder: with its weights; without: random weights that "
+        "fire at a rate of 0.15 (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--batch", type=int, metavar="N", help="inputs at once (default: 32 up to 64 px, else 1)"
+    )
+    bench.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
+    bench.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="measure about so long"
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON")
+
     text = "measure how well each block keeps the norm of gradients"
     isometry = commands.add_parser(
         "isometry",

@@ -17,10 +17,12 @@ from torch import nn
 from tqdm import tqdm
 
 from msr_zoo import report
+from msr_zoo.bench.measure import measure
 from msr_zoo.convert import convert_checkpoint
 from msr_zoo.event_input import recordings_in
 from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
+from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
 from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
@@ -130,6 +132,28 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    for name in ("batch", "threads", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name} must be more than 0, got {value:g}")
+    trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
+    torch.manual_seed(0)  # an untrained network is the same one every time
+    model: Any = _load(args.name) if trained else create_model(args.name, zero_init_last=False)
+    pixels = model.pretrained_cfg["input_size"][-1]
+    if type(model) is not MSResNet:
+        raise ValueError(f"{args.name} is no MS-ResNet, and the comparison is made for these")
+    batch = args.batch or (32 if pixels <= 64 else 1)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    result = measure(args.name, model.eval(), batch, trained=trained, seconds=args.seconds)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(report.bench(result)))
+    return 0
+
+
 def isometry(args: argparse.Namespace) -> int:
     torch.manual_seed(0)  # an untrained network is the same one every time
     if Path(args.name).is_dir() and not args.pretrained:
@@ -150,6 +174,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": predict,
     "convert": convert,
     "isometry": isometry,
+    "bench": bench,
 }
 
 
