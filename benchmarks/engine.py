@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     args = parser.parse_args()
     result = timing.provenance("benchmarks.engine", torch.device("cpu"))
-    result["instructions"] = ("portable", "avx2", "avx512", "avx512vbmi2")[native.select_isa(3)]
+    result["instructions"] = native.isa()
     for threads in args.threads:
         torch.set_num_threads(threads)
         result[f"threads {threads}"] = {
