@@ -32,6 +32,7 @@ def contestants(model: MSResNet, x: Tensor) -> dict[str, Runs]:
     entries: dict[str, Runs] = {}
     if why_not(model) is None:
         entries["engine, float32"] = {"": functools.partial(EventEngine(model), x)}
+        entries["engine, int8"] = {"": functools.partial(EventEngine(model, weights="int8"), x)}
     entries["torch, float32"] = _layouts(model, x, torch.float32)
     for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
         entries[f"bare convolutions, {name}"] = {

@@ -107,11 +107,10 @@ def machine() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    isas = ("portable", "avx2", "avx512", "avx512vbmi2")
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "kernels": isas[native.select_isa(len(isas))] if native.library else None,
+        "kernels": native.isa() if native.library else None,
         "torch": str(torch.__version__),
     }
