@@ -10,7 +10,7 @@ import torch
 
 import msr_zoo
 import msr_zoo_cli
-from msr_zoo import cli, report
+from msr_zoo import at_hand, cli, report
 from msr_zoo.event_input import EventInput
 from msr_zoo.hub import save_pretrained
 from msr_zoo.models import ms_resnet
@@ -97,9 +97,10 @@ def test_version(capsys):
 
 
 def test_list_names_every_model(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "WHEEL", tmp_path / "wheel")
+    for module in (cli, at_hand):
+        monkeypatch.setattr(module, "WHEEL", tmp_path / "wheel")
     monkeypatch.setenv("MSR_ZOO_MIRROR", str(tmp_path / "mirror"))
-    monkeypatch.setattr(cli.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(at_hand.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     for place, name in (("wheel", "msresnet18.in1k"), ("mirror", "msresnet34.in1k")):
         (tmp_path / place / name).mkdir(parents=True)
         (tmp_path / place / name / "model.safetensors").touch()
