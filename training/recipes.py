@@ -17,7 +17,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     nesterov: bool = False
     label_smoothing: float = 0.0
-    crop_padding: int = 0  # pixels; 0 takes a random resized crop
+    crop_padding: int = 0  # pixels; 0 takes a random resized crop; not for simulated events
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
     pretrained: bool = False  # start from the weights that `model` names
     seed: int = 0
@@ -61,9 +61,24 @@ CIFAR10_TWO_CORES = Recipe(
     nesterov=True,
     crop_padding=4,
 )
+# Simulated recordings of CIFAR-10's pictures, for less than an hour of one CPU core.
+EVENTS_ONE_CORE = Recipe(
+    model="msresnet20_dvs",
+    data="cifar10-events",
+    epochs=18,
+    batch_size=128,
+    lr=0.2,
+    weight_decay=5e-4,
+    num_steps=4,
+    early_num_steps=1,
+    early_epochs=16,
+    warmup_epochs=1,
+    nesterov=True,
+)
 
 RECIPES = {
     "paper-imagenet": PAPER_IMAGENET,
     "paper-cifar10": PAPER_CIFAR10,
     "cifar10-two-cores": CIFAR10_TWO_CORES,
+    "events-one-core": EVENTS_ONE_CORE,
 }

@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import msr_zoo
-from data import Batches, open_split
+from data import Batches, channels_last, open_split
 from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
             torch.manual_seed(recipe.seed + step * world + rank)  # dropout repeats itself on resume
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step / steps_per_epoch)
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = channels_last(images)
             with autocast:
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
@@ -216,7 +216,7 @@ def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
     right = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     for images, labels in batches.epoch(0):
         with autocast:
-            logits = model(images.contiguous(memory_format=torch.channels_last))
+            logits = model(channels_last(images))
         right += (logits.argmax(1) == labels).sum()
     if dist.is_initialized():
         dist.all_reduce(right)
