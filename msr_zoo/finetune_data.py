@@ -80,14 +80,17 @@ class RecordedEvents:
         self.classes, self.files = folder.classes, folder.files
         sensor = folder.recording(0)
         field = max(sensor.height, sensor.width)
-        self.events = EventInput(
+        self._field = field
+        self._framed = EventInput(
             window_us=window_us,
             num_steps=num_steps,
             size=(min(side, field),) * 2,
             sensor=(sensor.height, sensor.width),
             field=field,
         )
-        targets, self._whole = folder.targets, replace(self.events, field=None)
+        self.events: EventInput | None = self._framed
+        self._uncut = replace(self._framed, field=None)
+        targets = folder.targets
         number = {file: n for n, file in enumerate(self.files)}
         self.samples = [
             self._sample(i, targets[i], number[file]) for i, file in enumerate(folder.recordings)
@@ -105,14 +108,14 @@ class RecordedEvents:
         )
 
     def plain(self, chosen: Sequence[int]) -> Tensor:
-        return torch.stack([self.events.frames(*self.folder.events(i)) for i in chosen])
+        return torch.stack([self._framed.frames(*self.folder.events(i)) for i in chosen])
 
     def augmented(self, chosen: Sequence[int], rng: np.random.Generator) -> Tensor:
         return torch.stack([self._augmented(i, rng) for i in chosen])
 
     def _augmented(self, index: int, rng: np.random.Generator) -> Tensor:
         events, (begin, end) = self.folder.events(index)
-        if self.events.window_us is not None:
+        if self._framed.window_us is not None:
             length = end - begin
             begin += round(length * rng.uniform(-self.motion.sooner, self.motion.sooner))
             end = begin + round(length * np.exp(rng.uniform(-self.motion.pace, self.motion.pace)))
@@ -120,15 +123,14 @@ class RecordedEvents:
             first, last = np.searchsorted(recording.t, (begin, end))
             if first < last:
                 events = recording[first:last]
-        assert self.events.field is not None
-        events = self.motion.augmentation(around_median(events, self.events.field), rng)
-        return self._whole.frames(events, (begin, end))
+        events = self.motion.augmentation(around_median(events, self._field), rng)
+        return self._uncut.frames(events, (begin, end))
 
 
 class Pictures:
     """Pictures, as a model's `pretrained_cfg` asks for them: (B, C, H, W)."""
 
-    events = None
+    events: EventInput | None = None
 
     def __init__(self, root: Path, model: nn.Module) -> None:
         found = labelled_files(root, "pictures")

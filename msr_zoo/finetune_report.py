@@ -48,9 +48,9 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
             colour = tuple(round(p + (f - p) * share) for p, f in zip(PAPER, FULL, strict=True))
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=colour, outline=(225, 225, 225))
             ink = PAPER if share > 0.5 else INK
-            middle = (x + cell / 2, y + cell / 2)
+            centre = (x + cell / 2, y + cell / 2)
             if cell >= LEGIBLE:
-                draw.text(middle, str(count), fill=ink, font=font, anchor="mm")
+                draw.text(centre, str(count), fill=ink, font=font, anchor="mm")
     file = io.BytesIO()
     canvas.quantize(64).save(file, "PNG", optimize=True)
     return file.getvalue()

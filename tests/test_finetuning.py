@@ -19,19 +19,18 @@ from msr_zoo.finetune_report import draw_confusion
 from msr_zoo.hub import save_pretrained
 from msr_zoo.predict import Predictor
 
-CLASSES = ["bar", "ring"]
+CLASSES = ["blob", "ring"]
 
 
 def recording(label, seed, seconds=3):
-    """A vertical bar, or a ring, of 12 px somewhere before a camera of 32 px, with noise."""
+    """A blob, or a ring of 16 px, somewhere before a camera of 32 px, with noise."""
     rng = np.random.default_rng(seed)
-    n = 600 * seconds
+    n = 2000 * seconds
     angle = rng.uniform(0, 2 * np.pi, n)
-    x, y = rng.uniform(-1, 1, n), 6 * rng.uniform(-1, 1, n)
-    if label:
-        x, y = 6 * np.cos(angle), 6 * np.sin(angle)
+    radius = 8 if label else 2 * rng.random(n)
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
     noise = rng.random(n) < 0.05
-    x, y = (np.where(noise, rng.uniform(-9, 9, n), v) + rng.integers(10, 22) for v in (x, y))
+    x, y = (np.where(noise, rng.uniform(-9, 9, n), v) + rng.integers(11, 21) for v in (x, y))
     return Events(
         x=x.astype(np.int16).clip(0, 31),
         y=y.astype(np.int16).clip(0, 31),
@@ -86,11 +85,22 @@ def run(capsys, *argv):
 
 def test_recordings_become_a_model_that_predict_takes(capsys, tmp_path, recordings, event_model):
     out = tmp_path / "mine"
-    argv = ("finetune", recordings, "--model", event_model, "--out", out, "--epochs", 3)
+    argv = (
+        "finetune",
+        recordings,
+        "--model",
+        event_model,
+        "--out",
+        out,
+        "--epochs",
+        8,
+        "--lr",
+        0.02,
+    )
     status, printed, told = run(capsys, *argv)
     assert status == 0
-    assert "epoch 1/5 (head alone)" in told
-    assert "epoch 5/5" in told
+    assert "epoch 1/10 (head alone)" in told
+    assert "epoch 10/10" in told
     results = json.loads((out / "results.json").read_text())
     assert results["split"] == "the session day1"
     assert f"Accuracy    {results['top1'][0]:.1%}" in printed
@@ -183,17 +193,17 @@ def test_bad_input_gets_one_sentence(capsys, tmp_path, recordings, event_model):
     (tmp_path / "empty").mkdir()
     assert "holds no pictures or recordings" in refused(capsys, tmp_path, tmp_path / "empty")
     told = refused(capsys, tmp_path, recordings / "day0", *model)
-    assert "'bar' has only one file" in told
-    (tmp_path / "one" / "bar").mkdir(parents=True)
-    (tmp_path / "one" / "bar" / "take.npz").write_bytes(writers.npz(recording(0, 0)))
-    assert "one class (bar)" in refused(capsys, tmp_path, tmp_path / "one", *model)
+    assert "'blob' has only one file" in told
+    (tmp_path / "one" / "blob").mkdir(parents=True)
+    (tmp_path / "one" / "blob" / "take.npz").write_bytes(writers.npz(recording(0, 0)))
+    assert "one class (blob)" in refused(capsys, tmp_path, tmp_path / "one", *model)
     assert "no folder 'day7'" in refused(capsys, tmp_path, recordings, *model, "--test", "day7")
     assert "--window-ms" in refused(capsys, tmp_path, recordings, *model, "--window-ms", 0)
     assert "some patience" in refused(capsys, tmp_path, recordings, *model, "--epochs", 0)
     assert "no such folder" in refused(capsys, tmp_path, recordings, "--model", tmp_path / "none")
     assert "close matches" in refused(capsys, tmp_path, recordings, "--model", "msresnet21_dvs")
     assert "diverged" in refused(capsys, tmp_path, recordings, *model, "--lr", 1e30)
-    (recordings / "day0" / "bar" / "take.npz").write_bytes(b"nonsense")
+    (recordings / "day0" / "blob" / "take.npz").write_bytes(b"nonsense")
     assert "take.npz" in refused(capsys, tmp_path, recordings, *model)
 
 
