@@ -55,6 +55,7 @@ def main() -> None:
             data=options.data,
             batch_size=options.batch_size,
             num_steps=model.num_steps,
+            early_epochs=0,
         )
         batches = open_split(recipe, cfg, train=False, device=device)
     except (ValueError, OSError, RuntimeError) as error:

@@ -87,7 +87,7 @@ class SimulatedEvents:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Simulate batch by batch; the test split moves before the same cameras in every epoch."""
-        early = self.train and epoch < self.recipe.early_epochs
+        early = epoch < self.recipe.early_epochs
         steps = self.recipe.early_num_steps if early else self.recipe.num_steps
         order = torch.arange(self.num_pictures)
         if self.train:
