@@ -79,6 +79,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME|DIR",
         help="what to start from (default: msresnet20_dvs, for pictures msresnet20.cifar10)",
     )
+    finetune.add_argument(
+        "--scratch", action="store_true", help="start from random weights, not from the model's"
+    )
+    finetune.add_argument(
+        "--upright",
+        action="store_true",
+        help="for what must not be turned or mirrored in training, such as digits",
+    )
     finetune.add_argument("--out", metavar="DIR", help="the folder to write (default: MODEL.DATA)")
     finetune.add_argument(
         "--test",

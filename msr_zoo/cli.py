@@ -134,6 +134,8 @@ def finetune(args: argparse.Namespace) -> int:
             args.data,
             out=args.out,
             model=args.model,
+            pretrained=not args.scratch,
+            upright=args.upright,
             test=args.test,
             by_time=args.by_time,
             window_us=args.window_ms and 1000 * args.window_ms,

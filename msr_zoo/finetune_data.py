@@ -13,18 +13,22 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from msr_zoo.event_input import EventInput
-from msr_zoo.events import Augmentation, EventFolder, Window, around_median
+from msr_zoo.events import Augmentation, EventFolder, Events, Window, around_median
 from msr_zoo.events.folder import labelled_files
 from msr_zoo.finetune_split import Sample
 from msr_zoo.predict import read_picture
 
 SMALLEST_CROP = (0.35, 1.0)  # shares of a picture's area
+FIELD = 0.75  # of the longer side of a sensor, about the median event
 SHORT_US = 1_000_000  # recordings shorter than this are one sample each
 WINDOW_US = 100_000
 
 
 class Samples(Protocol):
-    """Labelled samples, as tensors that the model takes: as they are, or augmented."""
+    """Labelled samples, as tensors that the model takes: as they are, or augmented.
+
+    ``num_steps`` are other steps of event frames than the model's; still pictures have none.
+    """
 
     classes: list[str]
     files: list[Path]
@@ -32,7 +36,9 @@ class Samples(Protocol):
     events: EventInput | None
 
     def plain(self, chosen: Sequence[int]) -> Tensor: ...
-    def augmented(self, chosen: Sequence[int], rng: np.random.Generator) -> Tensor: ...
+    def augmented(
+        self, chosen: Sequence[int], rng: np.random.Generator, num_steps: int | None = None
+    ) -> Tensor: ...
 
 
 def are_pictures(root: Path) -> bool:
@@ -79,7 +85,9 @@ class RecordedEvents:
         self.folder, self.motion = folder, motion
         self.classes, self.files = folder.classes, folder.files
         sensor = folder.recording(0)
-        field = max(sensor.height, sensor.width)
+        longest = max(sensor.height, sensor.width)
+        # Objects that are held before a camera take no more; a small camera is seen whole.
+        field = min(longest, max(side, round(FIELD * longest)))
         self._field = field
         self._framed = EventInput(
             window_us=window_us,
@@ -89,7 +97,6 @@ class RecordedEvents:
             field=field,
         )
         self.events: EventInput | None = self._framed
-        self._uncut = replace(self._framed, field=None)
         targets = folder.targets
         number = {file: n for n, file in enumerate(self.files)}
         self.samples = [
@@ -110,10 +117,13 @@ class RecordedEvents:
     def plain(self, chosen: Sequence[int]) -> Tensor:
         return torch.stack([self._framed.frames(*self.folder.events(i)) for i in chosen])
 
-    def augmented(self, chosen: Sequence[int], rng: np.random.Generator) -> Tensor:
-        return torch.stack([self._augmented(i, rng) for i in chosen])
+    def augmented(
+        self, chosen: Sequence[int], rng: np.random.Generator, num_steps: int | None = None
+    ) -> Tensor:
+        taken = replace(self._framed, field=None, num_steps=num_steps or self._framed.num_steps)
+        return torch.stack([taken.frames(*self._augmented(i, rng)) for i in chosen])
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> Tensor:
+    def _augmented(self, index: int, rng: np.random.Generator) -> tuple[Events, tuple[int, int]]:
         events, (begin, end) = self.folder.events(index)
         if self._framed.window_us is not None:
             length = end - begin
@@ -124,7 +134,7 @@ class RecordedEvents:
             if first < last:
                 events = recording[first:last]
         events = self.motion.augmentation(around_median(events, self._field), rng)
-        return self._uncut.frames(events, (begin, end))
+        return events, (begin, end)
 
 
 class Pictures:
@@ -132,7 +142,7 @@ class Pictures:
 
     events: EventInput | None = None
 
-    def __init__(self, root: Path, model: nn.Module) -> None:
+    def __init__(self, root: Path, model: nn.Module, *, mirror: bool) -> None:
         found = labelled_files(root, "pictures")
         self.files = [file for _, _, file in found]
         self.classes = sorted({name for _, name, _ in found})
@@ -146,7 +156,7 @@ class Pictures:
         self._augment = transforms.Compose(
             [
                 transforms.RandomResizedCrop(size, scale=SMALLEST_CROP, antialias=True),
-                transforms.RandomHorizontalFlip(),
+                transforms.RandomHorizontalFlip(0.5 if mirror else 0.0),
                 transforms.ToTensor(),
                 transforms.Normalize(config["mean"], config["std"]),
             ]
@@ -165,7 +175,9 @@ class Pictures:
     def plain(self, chosen: Sequence[int]) -> Tensor:
         return torch.stack([self._plain(read_picture(self.files[i])) for i in chosen])
 
-    def augmented(self, chosen: Sequence[int], rng: np.random.Generator) -> Tensor:
+    def augmented(
+        self, chosen: Sequence[int], rng: np.random.Generator, num_steps: int | None = None
+    ) -> Tensor:
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
             torch.manual_seed(int(rng.integers(2**62)))
             return torch.stack([self._augment(self._kept[i]) for i in chosen])

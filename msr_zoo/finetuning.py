@@ -29,7 +29,8 @@ MOTION = Motion(
         shift=10, flip=True, reverse=True, swap_polarity=True, rotate=180, scale=0.3, thin=0.5
     )
 )
-NUM_STEPS, SIDE = 4, 64  # of event frames
+UPRIGHT = Motion(augmentation=Augmentation(shift=3, rotate=15, scale=0.15, thin=0.5))
+NUM_STEPS, SIDE = 4, 48  # of event frames
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def finetune(
     *,
     out: str | Path | None = None,
     model: str | None = None,
+    pretrained: bool = True,
+    upright: bool = False,
     test: str | None = None,
     by_time: bool = False,
     window_us: int | None = None,
@@ -62,10 +65,12 @@ def finetune(
     `root` holds <class>/<file> or <session>/<class>/<file>, event recordings or pictures. One
     session is tested on, `test` or else the last by name, or a fifth of each class's files where
     there are no sessions, or with `by_time` the end of every recording. `model` is a name or a
-    weights folder (default: msresnet20_dvs, or msresnet20.cifar10 for pictures). Recordings are cut
-    into windows of `window_us` (default: 100 ms, or whole if they last less than a second). `out`
-    is new or empty (default: a folder here named after model and `root`). `changes` are other
-    values for fields of the recipe, `EVENTS` or `PICTURES`; `report` gets a line for every epoch.
+    weights folder (default: msresnet20_dvs, or msresnet20.cifar10 for pictures); it starts from its
+    weights, or with `pretrained` False from random ones. With `upright` nothing is turned far or
+    mirrored in training, as for digits. Recordings are cut into windows of `window_us` (default:
+    100 ms, or whole if they last less than a second). `out` is new or empty (default: a folder here
+    named after model and `root`). `changes` are other values for fields of the recipe, `EVENTS` or
+    `PICTURES`; `report` gets a line for every epoch.
 
     Raises ValueError, or OSError, for data or a model that cannot be used; nothing is written then.
     """
@@ -79,17 +84,17 @@ def finetune(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory(prefix="msr_zoo-") as cache:
         start = time.perf_counter()
-        network, pretrained = _network(name, pictures, seed, report)
+        network, started = _network(name, pictures, pretrained, seed, report)
         data: Samples
         if pictures:
-            data = Pictures(root, network)
+            data = Pictures(root, network, mirror=not upright)
         else:
             data = RecordedEvents(
                 root,
                 num_steps=NUM_STEPS,
                 side=SIDE,
                 window_us=window_us,
-                motion=MOTION,
+                motion=UPRIGHT if upright else MOTION,
                 cache=Path(cache),
             )
         split = divide(data.samples, data.classes, test=test, by_time=by_time, seed=seed)
@@ -100,7 +105,7 @@ def finetune(
             f"{len(split.stop)} to tell when to stop, {len(split.test)} to test on ({split.how})"
         )
         history = tune(
-            network.to(device), data, split, recipe, pretrained=pretrained, seed=seed, report=report
+            network.to(device), data, split, recipe, pretrained=started, seed=seed, report=report
         )
         # What is measured is what is stored.
         tensors = network.state_dict()
@@ -114,7 +119,13 @@ def finetune(
             "seeds": [seed],
         }
     training = {
-        "recipe": {"model": name, "pretrained": pretrained, **asdict(recipe), "seed": seed},
+        "recipe": {
+            "model": name,
+            "pretrained": started,
+            "upright": upright,
+            **asdict(recipe),
+            "seed": seed,
+        },
         "samples": {"train": len(split.train), "stop": len(split.stop), "test": len(split.test)},
         "seconds": {"reading": reading, "all": time.perf_counter() - start},
         "history": history,
@@ -142,15 +153,17 @@ def finetune(
 
 
 def _network(
-    name: str, pictures: bool, seed: int, report: Callable[[str], None]
+    name: str, pictures: bool, pretrained: bool, seed: int, report: Callable[[str], None]
 ) -> tuple[Any, bool]:
     """A model for pictures or event frames, with its weights where it has any; and if it has."""
     channels: dict[str, Any] = {"in_chans": 3} if pictures else {"in_chans": 2}
     if not pictures:
         channels["num_steps"] = NUM_STEPS
     registered = ":" not in name and os.sep not in name and not Path(name).is_dir()
-    if registered and not model_info(name).has_weights:
+    if registered and pretrained and not model_info(name).has_weights:
         report(f"there are no weights of {name} to start from, so it learns from nothing")
+        pretrained = False
+    if not pretrained:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return create_model(name, **channels), False
