@@ -87,7 +87,7 @@ class SimulatedEvents:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Simulate batch by batch; the test split moves before the same cameras in every epoch."""
-        steps = self.recipe.phase(epoch).num_steps if self.train else self.recipe.num_steps
+        steps = self.recipe.phase(epoch).num_steps
         order = torch.arange(self.num_pictures)
         if self.train:
             order = torch.randperm(self.num_pictures, generator=seeded(self.recipe.seed, epoch))
