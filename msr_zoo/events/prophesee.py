@@ -31,6 +31,7 @@ _SENSORS = {  # what headers without a geometry call the sensor, most telling fi
     "gen3": (640, 480),
 }
 Bytes = NDArray[np.uint8]
+Halves = NDArray[np.uint32]
 Places = NDArray[np.intp]
 S = TypeVar("S", bound=np.signedinteger[Any])
 
@@ -99,7 +100,7 @@ def spread(values: NDArray[S], at: Places, emitted: NDArray[np.int32]) -> NDArra
     return np.repeat(values, np.diff(emitted[at], append=emitted[-1:]))
 
 
-def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[IntArray, IntArray]:
+def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[Halves, Halves]:
     """Return the upper and lower 32 bits of every word.
 
     The IMX636 sends the upper half first, the GenX320 the lower, and not every header says which.
@@ -108,7 +109,7 @@ def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[IntArray, IntAr
     """
     halves = whole_words(body, "<u8", path).view("<u4").reshape(-1, 2)
 
-    def ascents(upper: NDArray[np.uint32]) -> int:
+    def ascents(upper: Halves) -> int:
         high = upper[(upper >> 28) == TIME_HIGH].astype(np.int64)
         step = np.diff(high)
         return int(((step > 0) & (step < 1 << 14)).sum()) - int((abs(step) >= 1 << 14).sum())
@@ -122,7 +123,7 @@ def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[IntArray, IntAr
     return (halves[:, 0], halves[:, 1]) if legacy else (halves[:, 1], halves[:, 0])
 
 
-def _bit_counts(masks: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def _bit_counts(masks: Halves) -> NDArray[np.uint32]:
     """Count the bits of each mask, adding neighbouring groups of 1, 2, 4, 8 and 16."""
     count = masks - ((masks >> 1) & 0x55555555)
     count = (count & 0x33333333) + ((count >> 2) & 0x33333333)
@@ -130,7 +131,7 @@ def _bit_counts(masks: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return (count * np.uint32(0x01010101)) >> 24
 
 
-def _bit_numbers(masks: NDArray[np.uint32], count: NDArray[np.uint32]) -> NDArray[np.int32]:
+def _bit_numbers(masks: Halves, count: NDArray[np.uint32]) -> NDArray[np.int32]:
     """Number the bits of masks that have ``count`` of them, at least one, the lowest first."""
     place = np.cumsum(count, dtype=np.intp) - count
     numbers = np.empty(int(place[-1] + count[-1]) if len(masks) else 0, np.int32)
@@ -144,7 +145,7 @@ def _bit_numbers(masks: NDArray[np.uint32], count: NDArray[np.uint32]) -> NDArra
 
 
 def _evt21_block(
-    upper: NDArray[np.uint32], valid: NDArray[np.uint32], high: int | None
+    upper: Halves, valid: NDArray[np.uint32], high: int | None
 ) -> tuple[int | None, tuple[NDArray[Any], ...]]:
     """Decode words into x, y, t and polarity; takes and gives the last TIME_HIGH, unwrapped."""
     if high is not None:
