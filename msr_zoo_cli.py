@@ -41,13 +41,14 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help=text, description=text.capitalize() + ".")
     info.add_argument("name", metavar="NAME", help="a model's name, with or without a tag")
 
-    text = "name what is in pictures, and show how the network spiked"
+    text = "name what is in pictures or event recordings, and show how the network spiked"
     predict = commands.add_parser("predict", help=text, description=text.capitalize() + ".")
     predict.add_argument(
         "pictures",
         nargs="*",
-        metavar="PICTURE",
-        help="a picture, or a folder of pictures, which prints a line of JSON each",
+        metavar="FILE",
+        help="a picture, or an event recording for a model of two channels; or a folder of them, "
+        "which prints a line of JSON each",
     )
     predict.add_argument("--example", action="store_true", help="a picture of a cat we ship")
     predict.add_argument(
@@ -59,7 +60,53 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--topk", type=int, default=5, metavar="K", help="labels shown (default: 5)"
     )
-    predict.add_argument("--json", action="store_true", help="print a line of JSON a picture")
+    predict.add_argument("--json", action="store_true", help="print a line of JSON a file")
+    predict.add_argument(
+        "--windows", action="store_true", help="print the best label of each window of a recording"
+    )
+
+    text = "learn your own classes from event recordings or pictures"
+    finetune = commands.add_parser(
+        "finetune",
+        help=text,
+        description=text.capitalize() + ". DATA holds <class>/<file>, or <session>/<class>/<file>: "
+        "then one session is tested on, never a part of what was trained on. Writes a weights "
+        "folder that predict and the app take.",
+    )
+    finetune.add_argument("data", metavar="DATA", help="a folder of class or session folders")
+    finetune.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="what to start from (default: msresnet20_dvs, for pictures msresnet20.cifar10)",
+    )
+    finetune.add_argument(
+        "--scratch", action="store_true", help="start from random weights, not from the model's"
+    )
+    finetune.add_argument(
+        "--upright",
+        action="store_true",
+        help="for what must not be turned or mirrored in training, such as digits",
+    )
+    finetune.add_argument("--out", metavar="DIR", help="the folder to write (default: MODEL.DATA)")
+    finetune.add_argument(
+        "--test",
+        metavar="SESSION",
+        help="the session to test on (default: test or val, or the last by name)",
+    )
+    finetune.add_argument(
+        "--by-time",
+        action="store_true",
+        help="test on the end of every recording, if there is only one of each class",
+    )
+    finetune.add_argument(
+        "--window-ms",
+        type=int,
+        metavar="N",
+        help="length of a sample of a recording (default: 100, whole if shorter than a second)",
+    )
+    finetune.add_argument("--epochs", type=int, metavar="N", help="epochs at most")
+    finetune.add_argument("--lr", type=float, metavar="X", help="learning rate")
+    finetune.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
 
     text = "turn a checkpoint of the authors into a weights folder"
     convert = commands.add_parser("convert", help=text, description=text.capitalize() + ".")

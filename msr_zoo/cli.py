@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from timm.models import model_entrypoint
 from torch import nn
 from tqdm import tqdm
 
-from msr_zoo import report
+from msr_zoo import finetuning, report
 from msr_zoo.convert import convert_checkpoint
+from msr_zoo.event_input import recordings_in
+from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
 from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
-from msr_zoo.registry import create_model, is_model, list_models, model_info
+from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
 
 
 def list_(args: argparse.Namespace) -> int:
@@ -83,32 +86,67 @@ def info(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     if not args.pictures and not args.example:
-        raise ValueError("give a picture, a folder of pictures, or --example")
+        raise ValueError("give a picture, a recording, a folder of them, or --example")
     if args.topk < 1:
         raise ValueError(f"--topk must be at least 1, got {args.topk}")
     paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
     as_json = args.json or any(Path(path).is_dir() for path in paths)
-    files = [file for path in paths for file in pictures_in(path)]
-    predictor = Predictor(_load(args.model), top_k=args.topk)
+    predictor = Predictor(load_pretrained(args.model), top_k=args.topk)
+    if predictor.takes_recordings and args.example:
+        raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
+    files_in = recordings_in if predictor.takes_recordings else pictures_in
+    files = [file for path in paths for file in files_in(path)]
     status = 0
-    for file in tqdm(files, unit="picture", disable=None if len(files) > 1 else True, leave=False):
+    for file in tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False):
         try:
-            result = predictor(file)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DamagedRecordingWarning)
+                result = predictor(file)
         except ValueError as error:
             # One bad picture does not take the answers on the others away.
             tqdm.write(f"msr-zoo: {error}", file=sys.stderr)
             status = 2
             continue
+        for warning in caught:
+            tqdm.write(f"msr-zoo: {warning.message}", file=sys.stderr)
         with tqdm.external_write_mode(file=sys.stdout):
-            _show(result, args.model, as_json, last=file == files[-1])
+            _show(result, args, as_json, last=file == files[-1])
     return status
 
 
-def _show(result: Prediction, model: str, as_json: bool, last: bool) -> None:
+def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: bool) -> None:
     if as_json:
-        print(json.dumps({"model": model, **result.as_dict()}), flush=True)
+        print(json.dumps({"model": args.model, **result.as_dict()}), flush=True)
     else:
-        print("\n".join(report.prediction(result, model)) + ("" if last else "\n"), flush=True)
+        lines = report.prediction(result, args.model, windows=args.windows)
+        print("\n".join(lines) + ("" if last else "\n"), flush=True)
+
+
+def finetune(args: argparse.Namespace) -> int:
+    changes = {
+        key: getattr(args, key) for key in ("epochs", "lr") if getattr(args, key) is not None
+    }
+    if args.window_ms is not None and args.window_ms < 1:
+        raise ValueError(f"--window-ms must be at least 1, got {args.window_ms}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DamagedRecordingWarning)
+        tuned = finetuning.finetune(
+            args.data,
+            out=args.out,
+            model=args.model,
+            pretrained=not args.scratch,
+            upright=args.upright,
+            test=args.test,
+            by_time=args.by_time,
+            window_us=args.window_ms and 1000 * args.window_ms,
+            changes=changes,
+            seed=args.seed,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    for warning in caught:
+        print(f"msr-zoo: {warning.message}", file=sys.stderr)
+    print("\n".join(report.finetuned(tuned)))
+    return 0
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -123,7 +161,7 @@ def isometry(args: argparse.Namespace) -> int:
     torch.manual_seed(0)  # an untrained network is the same one every time
     if Path(args.name).is_dir() and not args.pretrained:
         raise ValueError(f"{args.name} is a weights folder; add --pretrained to use its weights")
-    model = _load(args.name) if args.pretrained else create_model(args.name)
+    model = load_pretrained(args.name) if args.pretrained else create_model(args.name)
     blocks = measure_isometry(model, *example_batch(model), probes=args.probes)
     if args.json:
         record = {"model": args.name, "pretrained": args.pretrained, "probes": args.probes}
@@ -137,33 +175,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_,
     "info": info,
     "predict": predict,
+    "finetune": finetune,
     "convert": convert,
     "isometry": isometry,
 }
-
-
-def _load(name: str) -> nn.Module:
-    """A model with its weights: from a weights folder, or by name."""
-    folder = Path(name.removeprefix("local-dir:"))
-    if folder.is_dir():
-        _check_folder(folder)
-        name = f"local-dir:{folder}"
-    elif os.sep in name and ":" not in name:
-        raise ValueError(f"{name}: no such folder")
-    try:
-        return create_model(name, pretrained=True)
-    except RuntimeError as error:  # no weights, swapped weights, weights of another network
-        raise ValueError(str(error)) from error
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: not a weights folder, config.json cannot be read") from error
-    arch = config.get("architecture") if isinstance(config, dict) else None
-    if not isinstance(arch, str) or not is_model(arch):
-        raise ValueError(f"{folder}: config.json names no model of ours ({arch!r})")
 
 
 def _shape_of(name: str) -> Any:

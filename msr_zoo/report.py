@@ -4,11 +4,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msr_zoo.finetuning import Finetuned
 from msr_zoo.isometry import BlockIsometry, mean_and_deviation
 from msr_zoo.predict import Prediction
 
 BAR = 40
 LABEL = 24
+WIDTH = 80
 
 
 def bars(values: Mapping[str, float], unit: str = "", digits: int = 3) -> list[str]:
@@ -56,16 +58,20 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     ]
 
 
-def prediction(result: Prediction, model: str) -> list[str]:
-    """The report on one picture."""
+def prediction(result: Prediction, model: str, *, windows: bool = False) -> list[str]:
+    """The report on one picture or recording; with `windows`, on each of a recording's too."""
     activity, total = result.activity, result.activity.total
     steps = max((len(rates) for rates in activity.rates.values()), default=1)
+    count = len(result.windows)
+    over = f", mean over {count} window{'s' * (count > 1)}" if count else ""
     lines = [
         Path(result.picture).name,
-        f"{model}, {steps} step{'s' * (steps > 1)}",
+        f"{model}, {steps} step{'s' * (steps > 1)}{over}",
         "",
         *bars({name: 100 * p for name, p in result.labels.items()}, " %", 1),
     ]
+    if windows and count:
+        lines += ["", *_windows(result)]
     if activity.rates:
         rates = {stage: float(rates.mean()) for stage, rates in activity.stage_rates.items()}
         neurons = sum(activity.neurons.values())
@@ -84,6 +90,41 @@ def prediction(result: Prediction, model: str) -> list[str]:
         f"Energy              {microjoules(total.joules)}; the same network without spikes "
         f"{microjoules(total.twin_joules)}",
         "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
+    ]
+
+
+def _windows(result: Prediction) -> list[str]:
+    """A line a window: seconds since the first one began, the best label, its probability."""
+    start = result.windows[0].begin
+    rows = [("FROM, s", "TO, s", "LABEL", "%")]
+    for window in result.windows:
+        label, probability = next(iter(window.labels.items()))
+        begin, end = ((t - start) / 1e6 for t in (window.begin, window.end))
+        rows.append((f"{begin:.3f}", f"{end:.3f}", _cut(label), f"{100 * probability:.1f}"))
+    return table(rows, right=(0, 1, 3))
+
+
+def finetuned(tuned: Finetuned) -> list[str]:
+    """The confusion matrix, the accuracy, and where the model lies."""
+    heads = [_cut(name)[:8] for name in tuned.classes]
+    rows: list[Sequence[str]] = [("TRUE CLASS", *heads)]
+    rows += [
+        (_cut(name), *map(str, counts))
+        for name, counts in zip(tuned.classes, tuned.confusion, strict=True)
+    ]
+    matrix = table(rows, right=range(1, len(rows)))
+    if len(matrix[0]) > WIDTH:
+        matrix = [f"Confusion matrix of {len(heads)} classes: {tuned.folder / 'confusion.png'}"]
+    low, high = tuned.interval
+    results = tuned.results
+    return [
+        *matrix,
+        "",
+        f"Accuracy    {tuned.accuracy:.1%} ({low:.1%} to {high:.1%}, 95 % interval of "
+        f"{results['num_pictures']} samples)",
+        f"Files       {results['files_right']} of {results['num_files']} right, by their samples",
+        f"Tested on   {results['split']}",
+        f"Wrote {tuned.folder}; try: msr-zoo predict --model {tuned.folder} FILE",
     ]
 
 
