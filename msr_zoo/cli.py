@@ -2,25 +2,28 @@
 
 import argparse
 import json
-import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from timm.models import model_entrypoint
 from torch import nn
 from tqdm import tqdm
 
-from msr_zoo import report
+from msr_zoo import at_hand, report
+from msr_zoo.bench.measure import measure
 from msr_zoo.convert import convert_checkpoint
+from msr_zoo.event_input import recordings_in
+from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
+from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
-from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
+from msr_zoo.pretrained import WHEEL
 from msr_zoo.registry import create_model, is_model, list_models, model_info
 
 
@@ -37,7 +40,7 @@ def list_(args: argparse.Namespace) -> int:
                 f"{_parameters(model):,}",
                 str(_steps(name, model)),
                 _by(model_info(name).input_size),
-                _place(name),
+                at_hand.place(name),
                 _top1(results),
             )
         )
@@ -71,7 +74,7 @@ def info(args: argparse.Namespace) -> int:
         "Neuron": f"decay {model.decay:g}, threshold {model.threshold:g}",
         "Input": f"{_by(cfg.input_size)}, mean {_numbers(cfg.mean)}, std {_numbers(cfg.std)}",
         "Classes": _classes(cfg.num_classes, cfg.label_names),
-        "Weights": _place(name),
+        "Weights": at_hand.place(name),
         "sha256": (tag.sha256 if tag else None) or "-",
         "Licence": cfg.license or "-",
         "Top-1": f"{_top1(results)} ({_provenance(results)})" if results else "- (not measured)",
@@ -83,32 +86,40 @@ def info(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     if not args.pictures and not args.example:
-        raise ValueError("give a picture, a folder of pictures, or --example")
+        raise ValueError("give a picture, a recording, a folder of them, or --example")
     if args.topk < 1:
         raise ValueError(f"--topk must be at least 1, got {args.topk}")
     paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
     as_json = args.json or any(Path(path).is_dir() for path in paths)
-    files = [file for path in paths for file in pictures_in(path)]
-    predictor = Predictor(_load(args.model), top_k=args.topk)
+    predictor = Predictor(at_hand.load(args.model), top_k=args.topk)
+    if predictor.takes_recordings and args.example:
+        raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
+    files_in = recordings_in if predictor.takes_recordings else pictures_in
+    files = [file for path in paths for file in files_in(path)]
     status = 0
-    for file in tqdm(files, unit="picture", disable=None if len(files) > 1 else True, leave=False):
+    for file in tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False):
         try:
-            result = predictor(file)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DamagedRecordingWarning)
+                result = predictor(file)
         except ValueError as error:
             # One bad picture does not take the answers on the others away.
             tqdm.write(f"msr-zoo: {error}", file=sys.stderr)
             status = 2
             continue
+        for warning in caught:
+            tqdm.write(f"msr-zoo: {warning.message}", file=sys.stderr)
         with tqdm.external_write_mode(file=sys.stdout):
-            _show(result, args.model, as_json, last=file == files[-1])
+            _show(result, args, as_json, last=file == files[-1])
     return status
 
 
-def _show(result: Prediction, model: str, as_json: bool, last: bool) -> None:
+def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: bool) -> None:
     if as_json:
-        print(json.dumps({"model": model, **result.as_dict()}), flush=True)
+        print(json.dumps({"model": args.model, **result.as_dict()}), flush=True)
     else:
-        print("\n".join(report.prediction(result, model)) + ("" if last else "\n"), flush=True)
+        lines = report.prediction(result, args.model, windows=args.windows)
+        print("\n".join(lines) + ("" if last else "\n"), flush=True)
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -119,11 +130,33 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    for name in ("batch", "threads", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name} must be more than 0, got {value:g}")
+    trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
+    torch.manual_seed(0)  # an untrained network is the same one every time
+    model: Any = _load(args.name) if trained else create_model(args.name, zero_init_last=False)
+    pixels = model.pretrained_cfg["input_size"][-1]
+    if type(model) is not MSResNet:
+        raise ValueError(f"{args.name} is no MS-ResNet, and the comparison is made for these")
+    batch = args.batch or (32 if pixels <= 64 else 1)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    result = measure(args.name, model.eval(), batch, trained=trained, seconds=args.seconds)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(report.bench(result)))
+    return 0
+
+
 def isometry(args: argparse.Namespace) -> int:
     torch.manual_seed(0)  # an untrained network is the same one every time
     if Path(args.name).is_dir() and not args.pretrained:
         raise ValueError(f"{args.name} is a weights folder; add --pretrained to use its weights")
-    model = _load(args.name) if args.pretrained else create_model(args.name)
+    model = at_hand.load(args.name) if args.pretrained else create_model(args.name)
     blocks = measure_isometry(model, *example_batch(model), probes=args.probes)
     if args.json:
         record = {"model": args.name, "pretrained": args.pretrained, "probes": args.probes}
@@ -139,31 +172,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": predict,
     "convert": convert,
     "isometry": isometry,
+    "bench": bench,
 }
-
-
-def _load(name: str) -> nn.Module:
-    """A model with its weights: from a weights folder, or by name."""
-    folder = Path(name.removeprefix("local-dir:"))
-    if folder.is_dir():
-        _check_folder(folder)
-        name = f"local-dir:{folder}"
-    elif os.sep in name and ":" not in name:
-        raise ValueError(f"{name}: no such folder")
-    try:
-        return create_model(name, pretrained=True)
-    except RuntimeError as error:  # no weights, swapped weights, weights of another network
-        raise ValueError(str(error)) from error
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: not a weights folder, config.json cannot be read") from error
-    arch = config.get("architecture") if isinstance(config, dict) else None
-    if not isinstance(arch, str) or not is_model(arch):
-        raise ValueError(f"{folder}: config.json names no model of ours ({arch!r})")
 
 
 def _shape_of(name: str) -> Any:
@@ -180,30 +190,10 @@ def _steps(name: str, model: Any) -> int:
     return int(TAGS[name].num_steps if name in TAGS else model.num_steps)
 
 
-def _place(name: str) -> str:
-    """Where `pretrained=True` would find the weights, in the order in which it looks."""
-    if (WHEEL / name / WEIGHTS_NAME).is_file():
-        return "wheel"
-    if _in_mirror(name, WEIGHTS_NAME):
-        return "mirror"
-    hub_id = model_info(name).hf_hub_id
-    if not hub_id:
-        return "-"
-    return "cached" if huggingface_hub.try_to_load_from_cache(hub_id, WEIGHTS_NAME) else "Hub"
-
-
-def _in_mirror(name: str, file: str) -> Path | None:
-    mirror = os.environ.get(MIRROR)
-    if not mirror or "://" in mirror:  # a list of models asks no server
-        return None
-    path = Path(mirror).expanduser() / name / file
-    return path if path.is_file() else None
-
-
 def _results(name: str) -> dict[str, Any]:
     """What was measured with the weights at hand; empty if nothing is known."""
     path = WHEEL / name / "results.json"
-    found = path if path.is_file() else _in_mirror(name, "results.json")
+    found = path if path.is_file() else at_hand.in_mirror(name, "results.json")
     try:
         results = json.loads(found.read_text(encoding="utf-8")) if found else {}
     except (OSError, ValueError):

@@ -13,10 +13,13 @@ from augment import crop_flip, draw_shifts, draw_windows, resized_crop
 from pictures import Pictures, SizesDifferError, open_pictures
 from readers import TimmBatches, is_named
 from recipes import Recipe
+from seeds import seeded
+from simulated import SimulatedEvents
 
 # Data sets known by a name: the files that hold them, below $MSR_ZOO_DATA.
 SOURCES = {
     "cifar10": ["cifar10-jpeg.tar.xz"],
+    "cifar10-events": ["cifar10-jpeg.tar.xz"],
     "imagenette": [f"imagenette-224-{part}.tar" for part in ("train-0", "train-1", "val")],
     "imagenet": ["imagenet"],
 }
@@ -25,13 +28,21 @@ TEST_SPLITS = ("test", "val", "validation")
 
 
 class Batches(Protocol):
-    """One split: normalised pictures (B, C, H, W) and labels (B,), this process's share of each."""
+    """One split: normalised pictures (B, C, H, W) or event frames (B, T, 2, H, W), and labels (B,).
+
+    Each process has its share of them.
+    """
 
     classes: tuple[str, ...]
     num_pictures: int
 
     def __len__(self) -> int: ...
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Lay pictures out as convolutions run fastest; the model does it for event frames itself."""
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def find_sources(data: str) -> list[Path]:
@@ -76,6 +87,8 @@ def open_split(
             if split == splits[-1]:
                 raise
         else:
+            if recipe.data == "cifar10-events":
+                return SimulatedEvents(recipe, pictures, train, device, rank, world)
             return MemoryBatches(recipe, cfg, pictures, train, device, rank, world)
     raise AssertionError("the last split returns or raises")
 
@@ -118,7 +131,7 @@ class MemoryBatches:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(self.num_pictures)
         if self.train:
-            order = torch.randperm(self.num_pictures, generator=_generator(self.recipe.seed, epoch))
+            order = torch.randperm(self.num_pictures, generator=seeded(self.recipe.seed, epoch))
         for batch in range(first, len(self)):
             start = batch * self.recipe.batch_size
             chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
@@ -129,7 +142,7 @@ class MemoryBatches:
                 images = F.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
             if self.train:
                 size = self.recipe.phase(epoch).size
-                generator = _generator(self.recipe.seed, epoch, batch)
+                generator = seeded(self.recipe.seed, epoch, batch)
                 images = self._augmented(images, (size, size) if size else self.size, generator)
             yield (images.float() - self.mean) / self.std, self.labels[chosen]
 
@@ -145,11 +158,3 @@ class MemoryBatches:
         height, width = images.shape[2:]
         room = (height - size[0], width - size[1])
         return crop_flip(images, size, draw_shifts(batch, room, generator)[mine])
-
-
-def _generator(*seed: int) -> torch.Generator:
-    """A generator that depends on the numbers alone, so that a resumed run repeats itself."""
-    mixed = 0
-    for part in seed:
-        mixed = (mixed * 1_000_003 + part + 1) % 2**63
-    return torch.Generator().manual_seed(mixed)

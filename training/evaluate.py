@@ -18,12 +18,16 @@ import torch
 from tqdm import tqdm
 
 import msr_zoo
-from data import Batches, open_split
+from data import Batches, channels_last, open_split
 from msr_zoo.activity import record_activity
 from provenance import provenance
 from recipes import CIFAR10_TWO_CORES
 
-DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG copy)", "imagenette": "Imagenette 224 px"}
+DATA_NAMES = {
+    "cifar10": "CIFAR-10 (JPEG copy)",
+    "cifar10-events": "CIFAR-10 (JPEG copy), simulated events",
+    "imagenette": "Imagenette 224 px",
+}
 
 
 def main() -> None:
@@ -47,7 +51,10 @@ def main() -> None:
         model = model.to(device, memory_format=torch.channels_last).eval()
         cfg: Any = model.pretrained_cfg
         recipe = dataclasses.replace(
-            CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size, schedule="1x1"
+            CIFAR10_TWO_CORES,
+            data=options.data,
+            batch_size=options.batch_size,
+            schedule=f"1x{model.num_steps}",
         )
         batches = open_split(recipe, cfg, train=False, device=device)
     except (ValueError, OSError, RuntimeError) as error:
@@ -76,7 +83,7 @@ def measure(model: Any, batches: Batches) -> dict[str, Any]:
     right_top5 = 0
     with record_activity(model) as activity:
         for images, labels in tqdm(batches.epoch(0), total=len(batches), desc="evaluate"):
-            logits = model.forward_steps(images.contiguous(memory_format=torch.channels_last))
+            logits = model.forward_steps(channels_last(images))
             right_by_step = right_by_step + (logits.argmax(2) == labels).sum(1)
             top5 = logits[-1].topk(min(5, logits.shape[2])).indices
             right_top5 += int((top5 == labels[:, None]).sum())

@@ -27,7 +27,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     nesterov: bool = False
     label_smoothing: float = 0.0
-    crop_padding: int = 0  # pixels; 0 takes a random resized crop
+    crop_padding: int = 0  # pixels; 0 takes a random resized crop; not for simulated events
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
     rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
     pretrained: bool = False  # start from the weights that `model` names
@@ -95,9 +95,21 @@ CIFAR10_TWO_CORES = Recipe(
     warmup_epochs=0.6,
     crop_padding=4,
 )
+# Simulated recordings of CIFAR-10's pictures, for less than an hour of one CPU core.
+EVENTS_ONE_CORE = Recipe(
+    model="msresnet20_dvs",
+    data="cifar10-events",
+    schedule="16x1 2x4",
+    batch_size=128,
+    lr=0.2,
+    weight_decay=5e-4,
+    warmup_epochs=1,
+    nesterov=True,
+)
 
 RECIPES = {
     "paper-imagenet": PAPER_IMAGENET,
     "paper-cifar10": PAPER_CIFAR10,
     "cifar10-two-cores": CIFAR10_TWO_CORES,
+    "events-one-core": EVENTS_ONE_CORE,
 }

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import msr_zoo
-from data import Batches, open_split
+from data import Batches, channels_last, open_split
 from firing_rate import FiringRate
 from provenance import provenance
 from recipes import RECIPES, Recipe
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
             torch.manual_seed(recipe.seed + step * world + rank)  # dropout repeats itself on resume
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step / steps_per_epoch)
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = channels_last(images)
             with autocast:
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
@@ -242,7 +242,7 @@ def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
     right_and_all = torch.zeros(2, dtype=torch.int64, device=next(model.parameters()).device)
     for images, labels in batches.epoch(0):
         with autocast:
-            logits = model(images.contiguous(memory_format=torch.channels_last))
+            logits = model(channels_last(images))
         right_and_all[0] += (logits.argmax(1) == labels).sum()
         right_and_all[1] += len(labels)
     if dist.is_initialized():

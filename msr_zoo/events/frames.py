@@ -49,13 +49,14 @@ def to_frames(
 
 
 def normalized(frames: torch.Tensor) -> torch.Tensor:
-    """Scale counts (T, 2, H, W) to a mean of 1 over the cells that hold any.
+    """Scale counts (..., T, 2, H, W) to a mean of 1 over the cells that hold any.
 
-    So a slow and a fast motion, or a sensitive and a dull camera, look alike. Frames without an
+    So a slow and a fast motion, or a sensitive and a dull camera, look alike. Samples without an
     event stay zero.
     """
-    active = frames.count_nonzero()
-    return frames * (active / frames.sum().clamp(min=1.0))
+    axes = (-4, -3, -2, -1)
+    scale = frames.count_nonzero(dim=axes) / frames.sum(dim=axes).clamp(min=1.0)
+    return frames * scale[..., None, None, None, None]
 
 
 def without_hot_pixels(events: Events, *, factor: float = 10.0, min_rate: float = 10.0) -> Events:

@@ -23,12 +23,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import msr_zoo
-import train
 from data import TEST_SPLITS, find_sources
 from pictures import Pictures, open_pictures
 from provenance import provenance
 from recipes import Recipe
 from studies.degradation_figure import draw
+from studies.runs import finished
 
 RESULTS = Path(__file__).parents[1] / "results"
 NETWORKS = {
@@ -82,32 +82,6 @@ def main() -> None:
                 runs.append(record(label, depth, seed, saved))
                 write(options, runs)
                 print(one_line(runs[-1]), flush=True)
-
-
-def finished(arguments: list[str], out: Path, ends: float) -> dict[str, Any] | None:
-    """The last checkpoint of a run that is trained to its end first; None if it was interrupted."""
-    saved = _checkpoint(out)
-    if saved is None or not _is_finished(saved):
-        if ends < float("inf"):
-            left = (ends - time.monotonic()) / 60
-            if left <= 0:
-                return None
-            arguments = [*arguments, "--max-minutes", f"{left:.2f}"]
-        train.main(arguments)
-        saved = _checkpoint(out)
-    return saved if saved and _is_finished(saved) else None
-
-
-def _checkpoint(out: Path) -> dict[str, Any] | None:
-    file = out / "last.pt"
-    if not file.exists():
-        return None
-    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return saved
-
-
-def _is_finished(saved: dict[str, Any]) -> bool:
-    return len(saved["history"]) == Recipe(**saved["recipe"]).epochs
 
 
 def smaller_pictures(data: str, folder: Path) -> Path:
