@@ -96,6 +96,7 @@ def measure(model: Any, batches: Batches) -> dict[str, Any]:
         "top1": by_step[-1:],
         "top1_interval95": wilson_interval(by_step[-1], number),
         "top5": [right_top5 / number],
+        "top5_interval95": wilson_interval(right_top5 / number, number),
         "top1_by_step": by_step,
         "activity": activity.as_dict(),
     }
