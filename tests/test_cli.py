@@ -194,7 +194,7 @@ def test_bench(capsys, weights):
     assert (result["input"], result["steps"]) == ([2, 3, 32, 32], 3)
     lines = report.bench(result)
     assert lines[0].startswith(f"{weights}, its weights: 3 steps, batch 2, 32 x 32 px, firing rate")
-    rows = [line.split() for line in lines if "float" in line]
+    rows = [line.split() for line in lines if line.startswith(tuple(names))]
     assert len(rows) == len(names)
     assert rows[0][-1] == "1.00"
 
