@@ -67,6 +67,49 @@ def build_parser() -> argparse.ArgumentParser:
         "--windows", action="store_true", help="print the best label of each window of a recording"
     )
 
+    text = "learn your own classes from event recordings or pictures"
+    finetune = commands.add_parser(
+        "finetune",
+        help=text,
+        description=text.capitalize() + ". DATA holds <class>/<file>, or <session>/<class>/<file>: "
+        "then one session is tested on, never a part of what was trained on. Writes a weights "
+        "folder that predict and the app take.",
+    )
+    finetune.add_argument("data", metavar="DATA", help="a folder of class or session folders")
+    finetune.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="what to start from (default: msresnet20_dvs, for pictures msresnet20.cifar10)",
+    )
+    finetune.add_argument(
+        "--scratch", action="store_true", help="start from random weights, not from the model's"
+    )
+    finetune.add_argument(
+        "--upright",
+        action="store_true",
+        help="for what must not be turned or mirrored in training, such as digits",
+    )
+    finetune.add_argument("--out", metavar="DIR", help="the folder to write (default: MODEL.DATA)")
+    finetune.add_argument(
+        "--test",
+        metavar="SESSION",
+        help="the session to test on (default: test or val, or the last by name)",
+    )
+    finetune.add_argument(
+        "--by-time",
+        action="store_true",
+        help="test on the end of every recording, if there is only one of each class",
+    )
+    finetune.add_argument(
+        "--window-ms",
+        type=int,
+        metavar="N",
+        help="length of a sample of a recording (default: 100, whole if shorter than a second)",
+    )
+    finetune.add_argument("--epochs", type=int, metavar="N", help="epochs at most")
+    finetune.add_argument("--lr", type=float, metavar="X", help="learning rate")
+    finetune.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+
     text = "turn a checkpoint of the authors into a weights folder"
     convert = commands.add_parser("convert", help=text, description=text.capitalize() + ".")
     convert.add_argument(
@@ -81,6 +124,29 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps it was trained with (default: the paper's)",
     )
 
+    text = "measure how fast a model runs here, beside what else could do its work"
+    bench = commands.add_parser(
+        "bench",
+        help=text,
+        description=text.capitalize() + ": the engine, torch, the bare convolutions in float32 and "
+        "bfloat16, one pass of the non-spiking twin, and SpikingJelly 2.0 where it is installed.",
+    )
+    bench.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="with a tag, or a weights folder: with its weights; without: random weights that "
+        "fire at a rate of 0.15 (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--batch", type=int, metavar="N", help="inputs at once (default: 32 up to 64 px, else 1)"
+    )
+    bench.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
+    bench.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="measure about so long"
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON")
     text = "serve a page on which a network is watched as it thinks"
     app = commands.add_parser("app", help=text, description=text.capitalize() + ".")
     app.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")

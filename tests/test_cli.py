@@ -181,6 +181,30 @@ def test_predict_a_folder_tells_of_a_bad_picture_and_goes_on(capsys, weights, tm
     assert err == f"msr-zoo: {tmp_path / 'b.jpg'}: not a picture\n"
 
 
+def test_bench(capsys, weights):
+    few = ("--batch", 2, "--seconds", 0.1, "--threads", torch.get_num_threads())
+    status, out, err = run(capsys, "bench", weights, *few, "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    names = [row["name"] for row in result["rows"]]
+    assert {"torch, float32", "bare convolutions, bfloat16"} < set(names)
+    assert {"non-spiking twin, float32", "non-spiking twin, bfloat16"} < set(names)
+    assert ("engine, float32" in names) == (result["why_not"] is None)
+    assert all(row["median_ms"] > 0 and row["n"] >= 3 for row in result["rows"])
+    assert (result["input"], result["steps"]) == ([2, 3, 32, 32], 3)
+    lines = report.bench(result)
+    assert lines[0].startswith(f"{weights}, its weights: 3 steps, batch 2, 32 x 32 px, firing rate")
+    rows = [line.split() for line in lines if line.startswith(tuple(names))]
+    assert len(rows) == len(names)
+    assert rows[0][-1] == "1.00"
+
+
+def test_bench_refuses_in_one_sentence(capsys, tmp_path):
+    assert "--batch must be more than 0, got 0" in refused(capsys, "bench", "--batch", 0)
+    assert "sew_resnet20 is no MS-ResNet" in refused(capsys, "bench", "sew_resnet20")
+    assert "close matches: msresnet" in refused(capsys, "bench", "msresnet19")
+
+
 def test_predict_recordings(capsys, tmp_path):
     torch.manual_seed(0)
     model = msr_zoo.create_model("msresnet20_dvs", num_classes=3, zero_init_last=False)

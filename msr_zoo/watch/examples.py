@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from msr_zoo.events.simulate import poses, simulate, triangle
+from msr_zoo.events.motion import poses, triangle
+from msr_zoo.events.simulate import simulate
 from msr_zoo.predict import EXAMPLE, read_picture
 
 SIDE = 128
