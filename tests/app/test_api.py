@@ -114,21 +114,21 @@ def test_mistakes_come_back_as_a_sentence(client, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_first_answer_is_there_within_a_second(connect):
-    client = connect()
-    client.predict(file(EXAMPLE), None, CIFAR, 1, 0, 0, api_name="/activity")
+@pytest.mark.parametrize(("model", "limit"), [(CIFAR, 1.0), ("msresnet18 (untrained)", 3.0)])
+def test_a_first_answer_is_there_in_time(client, model, limit):
+    client.predict(file(EXAMPLE), None, model, 1, 0, 0, api_name="/activity")
     waits = []
     for steps in (4, 5, 6):
         begin = time.perf_counter()
         job = client.submit(
-            file(EXAMPLE), None, CIFAR, steps, 0, 0, False, CIFAR, 1, None, api_name="/watch"
+            file(EXAMPLE), None, model, steps, 0, 0, False, model, 1, None, api_name="/watch"
         )
         next(iter(job))
         waits.append(time.perf_counter() - begin)
         job.result()
-    print(f"first answers after {', '.join(f'{wait:.2f}' for wait in waits)} s")
+    print(f"{model}: first answers after {', '.join(f'{wait:.2f}' for wait in waits)} s")
     # The best of three: others may be at work on this machine.
-    assert min(waits) < 1
+    assert min(waits) < limit
 
 
 @pytest.mark.slow
