@@ -193,7 +193,11 @@ def _serve(args: argparse.Namespace) -> int:
         raise ValueError("this installation of msr-zoo has no page: install it once more")
     page = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(page)
-    page.serve(host=args.host, port=args.port, share=args.share)
+    try:
+        page.serve(host=args.host, port=args.port, share=args.share)
+    except OSError as error:
+        where = f"{args.host}, port {args.port or 'from 7860 on'}"
+        raise ValueError(f"the page cannot be served at {where}; is it taken?") from error
     return 0
 
 

@@ -1,6 +1,7 @@
 """The page "watch a spiking network think": its components and wires. msr_zoo.watch draws."""
 
 import functools
+import inspect
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from msr_zoo.watch.show import Show
 from msr_zoo.watch.watcher import MAX_STEPS, Watcher
 
 HERE = Path(__file__).parent
+POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 STEP_SECONDS = 0.25  # between steps that stream in, so that an eye can follow
 AT_ONCE = 4  # requests that are computed together; others wait in the queue
 WAITING = 64  # requests that may wait
@@ -45,11 +47,16 @@ def build(*, folders: bool) -> gr.Blocks:
 
     @functools.wraps(show.watch)
     def watch(*given: Any) -> Iterator[tuple[Any, ...]]:
-        for number, seen in enumerate(show.watch(*given)):
+        for number, seen in enumerate(show.watch(*given[:-1])):
             time.sleep(STEP_SECONDS if number else 0)
             first = seen.layers and not number
             layers = gr.Dropdown(list(seen.layers), value=seen.layer) if first else gr.skip()
             yield seen.body, seen.detail, layers
+
+    # The last argument is how gradio hears of weights being fetched, and shows a bar.
+    told = inspect.signature(show.watch)
+    bar = inspect.Parameter("progress", POSITIONAL, default=gr.Progress(track_tqdm=True))
+    watch.__signature__ = told.replace(parameters=[*told.parameters.values(), bar])  # type: ignore[attr-defined]
 
     @functools.wraps(show.activity)
     def activity(*given: Any) -> dict[str, Any]:

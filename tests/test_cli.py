@@ -300,3 +300,12 @@ def test_app_is_served_from_a_wheel_and_from_a_clone(capsys, monkeypatch, tmp_pa
     status, out, err = run(capsys, "app", "--host", "0.0.0.0", "--port", 7000, "--share")
     assert (status, err) == (0, "")
     assert out == "[('host', '0.0.0.0'), ('port', 7000), ('share', True)]\n"
+
+
+def test_app_says_that_a_port_is_taken(capsys, monkeypatch, tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "app.py").write_text("def serve(**given): raise OSError('gradio says')")
+    monkeypatch.setattr(msr_zoo_cli, "__file__", str(tmp_path / "msr_zoo_cli.py"))
+    monkeypatch.setattr(msr_zoo_cli, "_has_gradio", lambda: True)
+    message = refused(capsys, "app", "--port", 7000)
+    assert "cannot be served at 127.0.0.1, port 7000; is it taken?" in message

@@ -5,17 +5,12 @@ Where gradio or Chromium is absent, these tests are skipped with the reason; wit
 
 import importlib.util
 import os
-import re
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
+from serving import ROOT, Server
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",  # CI runs as root
@@ -34,51 +29,13 @@ def absent(what: str) -> None:
     pytest.skip(what)
 
 
-class Server:
-    """`msr-zoo app` on a port of its choice."""
-
-    def __init__(self, folder: Path) -> None:
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        env |= {"GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-        env.pop("MSR_ZOO_MIRROR", None)
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "msr_zoo_cli", "app"],
-            env=env,
-            cwd=folder,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        self.lines.extend(self.process.stdout)
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    def address(self) -> str:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if found := re.search(r"http://127\.0\.0\.1:\d+", self.log):
-                return found[0]
-            time.sleep(0.1)
-        pytest.fail(f"the server did not start:\n{self.log}")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=30)
-        self.process.stdout.close()
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     if importlib.util.find_spec("gradio") is None:
         absent("gradio is not installed: pip install '.[app]'")
-    server = Server(tmp_path_factory.mktemp("gradio"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MSR_ZOO_MIRROR", raising=False)
+        server = Server(tmp_path_factory.mktemp("gradio"))
     server.url = server.address()
     yield server
     server.stop()
