@@ -1,6 +1,8 @@
 """The answer forming: class probabilities after each step."""
 
-from msr_zoo.watch.marks import escape, frames, path, percent
+from html import escape
+
+from msr_zoo.watch.marks import frames, path, percent
 from msr_zoo.watch.trace import Trace
 
 SHOWN = 5
@@ -16,7 +18,7 @@ def answer(trace: Trace, upto: int, seen: str) -> str:
 
     `seen` is HTML that stands beside the bars.
     """
-    bars = frames(lambda step: _bars(trace, step), upto, "div", upto)
+    bars = frames(lambda step: _bars(trace, step), upto, "div")
     return f'<div class="mz-front"><div>{bars}</div>{seen}</div>{_lines(trace, upto)}'
 
 
@@ -88,7 +90,6 @@ def _lines(trace: Trace, upto: int) -> str:
             f'y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
         ),
         upto,
-        last=upto,
     )
     told = "; ".join(
         f"{label} {', '.join(percent(p) for p in values)}"

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from msr_zoo.watch.marks import bit_picture, escape, frames, number
+from msr_zoo.watch.marks import bit_picture, frames, number
 from msr_zoo.watch.trace import Trace
 
 CHANNELS = 64  # shown at most
@@ -110,7 +111,7 @@ def _maps(spikes: Tensor, layer: str, upto: int) -> str:
     return (
         f'<svg class="mz-maps" viewBox="-0.5 -0.5 {across + 1} {down + 1}" role="img" '
         f'aria-label="Spike maps of {escape(layer)}, a tile a channel">{tiles}'
-        f"{frames(draw, upto, last=upto)}</svg>"
+        f"{frames(draw, upto)}</svg>"
         f"<figcaption>Spike maps: a tile a channel, a lit pixel a spike at this step.{note}"
         "</figcaption>"
     )
@@ -151,7 +152,6 @@ def _raster(spikes: Tensor, upto: int) -> str:
             f'width="{pitch:.1f}" height="{height - 20}"/>'
         ),
         upto,
-        last=upto,
     )
     labels = "".join(
         f'<text class="mz-tick" x="{left + (step - 0.5) * pitch:.1f}" y="{height - 4}" '
@@ -224,7 +224,7 @@ def _histogram(inside: Inside, upto: int) -> str:
     return (
         f'<svg class="mz-chart mz-histogram" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Histogram of potentials against the threshold {threshold:g}">'
-        f"{frames(draw, upto, last=upto)}"
+        f"{frames(draw, upto)}"
         f'<line class="mz-threshold" x1="{x(threshold):.1f}" x2="{x(threshold):.1f}" y1="4" '
         f'y2="{height - bottom}"/><text class="mz-tick mz-thr" x="{left}" y="12">'
         f"threshold {threshold:g} (dashed)</text>"

@@ -3,27 +3,13 @@
 import base64
 import io
 from collections.abc import Callable, Iterable
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = [
-    "DARK",
-    "LEVELS",
-    "LIGHT",
-    "RATE_TOP",
-    "data_uri",
-    "escape",
-    "frames",
-    "legend",
-    "level",
-    "number",
-    "percent",
-]
-
 LEVELS = 16
+UNIT = "spikes a neuron a step"
 RATE_TOP = 0.6  # spikes a neuron a step at which the scale ends; networks rarely reach it
 WHITE_BELOW = 0.565  # lightness of a colour on which white is read better than black
 SPIKE = (226, 112, 18)  # of spike maps: seen on white and on black alike
@@ -64,28 +50,28 @@ def stylesheet() -> str:
     return "\n".join(rules)
 
 
-def level(rate: float, top: float = RATE_TOP) -> int:
+def level(rate: float) -> int:
     """The level of a firing rate, from 0 to LEVELS - 1; any spike at all is above 0."""
     if rate <= 0:
         return 0
-    return max(1, min(LEVELS - 1, round((LEVELS - 1) * rate / top)))
+    return max(1, min(LEVELS - 1, round((LEVELS - 1) * rate / RATE_TOP)))
 
 
-def frames(draw: Callable[[int], str], shown: int, tag: str = "g", last: int | None = None) -> str:
-    """What `draw` gives for each step up to `last`, all hidden but the one shown."""
+def frames(draw: Callable[[int], str], upto: int, tag: str = "g") -> str:
+    """What `draw` gives for each step up to the last one, which alone is not hidden."""
     return "".join(
-        f'<{tag} data-t="{step}"{"" if step == shown else " hidden"}>{draw(step)}</{tag}>'
-        for step in range(1, (last or shown) + 1)
+        f'<{tag} data-t="{step}"{"" if step == upto else " hidden"}>{draw(step)}</{tag}>'
+        for step in range(1, upto + 1)
     )
 
 
-def legend(unit: str = "spikes a neuron a step") -> str:
+def legend() -> str:
     """The scale of firing rates, with its ends and its unit."""
     swatches = "".join(f'<i class="l{index}"></i>' for index in range(LEVELS))
-    text = f"Colour scale from 0 to {RATE_TOP:g} {unit}"
+    text = f"Colour scale from 0 to {RATE_TOP:g} {UNIT}"
     return (
         f'<div class="mz-legend" role="img" aria-label="{text}"><span>0</span>'
-        f'<span class="mz-swatches">{swatches}</span><span>≥ {RATE_TOP:g} {unit}</span></div>'
+        f'<span class="mz-swatches">{swatches}</span><span>≥ {RATE_TOP:g} {UNIT}</span></div>'
     )
 
 
@@ -96,7 +82,7 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
 
 def bit_picture(bits: NDArray[np.bool_]) -> str:
     """A PNG of one bit a pixel: True in the colour of spikes, False clear."""
-    image = Image.fromarray(bits.astype(np.uint8), mode=None).convert("P")
+    image = Image.fromarray(bits.astype(np.uint8)).convert("P")
     image.putpalette((0, 0, 0, *SPIKE))
     return _encoded(image, bits=1, transparency=0)
 
@@ -122,7 +108,7 @@ def percent(part: float) -> str:
 
 
 def number(value: float) -> str:
-    """A count, short: "950", "30.9 k", "1.49 M"."""
+    """A count, short: "950", "31 k", "1.49 M"."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"

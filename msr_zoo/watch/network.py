@@ -1,8 +1,9 @@
 """The network as its residual blocks in order, each neuron layer lit by its firing rate."""
 
+from html import escape
 from itertools import groupby
 
-from msr_zoo.watch.marks import escape, frames, legend, level, share_picture
+from msr_zoo.watch.marks import frames, legend, level, share_picture
 from msr_zoo.watch.trace import Trace
 
 # One block's tile: the stream of potentials runs along the top, the branch below it.
@@ -10,16 +11,13 @@ STREAM_Y, BRANCH_Y, TILE, TILE_HEIGHT = 14, 48, 132, 66
 ROOMY = 24  # blocks up to which tiles show their convolutions
 
 
-def network(trace: Trace, upto: int, prefix: str) -> str:
-    """Stages of tiles, each LIF layer a button that carries its name, lit at each step.
-
-    `prefix` tells the network apart from another one on the same page.
-    """
+def network(trace: Trace, upto: int) -> str:
+    """Stages of tiles, each LIF layer a button that carries its name, lit at each step."""
     roomy = len(trace.blocks) <= ROOMY
     rows = []
     for stage, names in groupby(trace.blocks, key=lambda block: block.partition(".")[0]):
         blocks = list(names)
-        tiles = "".join(_tile(trace, block, upto, prefix, roomy) for block in blocks)
+        tiles = "".join(_tile(trace, block, upto, roomy) for block in blocks)
         rows.append(
             f'<div class="mz-stage"><h4>{_title(trace, stage, blocks)}</h4>'
             f'<div class="mz-tiles">{tiles}</div></div>'
@@ -37,13 +35,13 @@ def _title(trace: Trace, stage: str, blocks: list[str]) -> str:
     return f"Stage {stage.removeprefix('layer')} <small>{count}, {size}</small>"
 
 
-def _tile(trace: Trace, block: str, upto: int, prefix: str, roomy: bool) -> str:
+def _tile(trace: Trace, block: str, upto: int, roomy: bool) -> str:
     layers = trace.blocks[block]
-    buttons = "".join(_neurons(trace, layer, upto, prefix, roomy) for layer in layers)
+    buttons = "".join(_neurons(trace, layer, upto, roomy) for layer in layers)
     return f'<div class="mz-tile n{len(layers)}">{_wires(layers) if roomy else ""}{buttons}</div>'
 
 
-def _neurons(trace: Trace, layer: str, upto: int, prefix: str, roomy: bool) -> str:
+def _neurons(trace: Trace, layer: str, upto: int, roomy: bool) -> str:
     rates = trace.rates[layer].tolist()
 
     def lit(step: int) -> str:
@@ -57,9 +55,9 @@ def _neurons(trace: Trace, layer: str, upto: int, prefix: str, roomy: bool) -> s
     told = ", ".join(f"{rate:.3f}" for rate in rates[:upto])
     name = f"{layer}: {told} spikes a neuron at each step"
     return (
-        f'<button type="button" class="mz-lif" data-layer="{escape(layer)}" data-side="{prefix}" '
+        f'<button type="button" class="mz-lif" data-layer="{escape(layer)}" '
         f'title="{escape(name)}" aria-label="{escape(name)}; look inside">'
-        f"{frames(lit, upto, 'span', upto)}</button>"
+        f"{frames(lit, upto, 'span')}</button>"
     )
 
 

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Sequence
+from html import escape
 from urllib.parse import quote
 
 from msr_zoo.watch.answer import answer
 from msr_zoo.watch.cost import cost
 from msr_zoo.watch.layer import Inside, layer_view, look
-from msr_zoo.watch.marks import escape
 from msr_zoo.watch.network import network
 from msr_zoo.watch.rates import rate_table
 from msr_zoo.watch.recording import controls
@@ -20,7 +20,6 @@ send one bit or nothing, and only what fires costs energy. Give it a picture, or
 an event camera, and see every layer at work.</p></div>"""
 FOOT = """<p class="mz-foot">Figures are counted by <code>msr_zoo.activity</code>; energy is a count
 of operations times a constant, not the measurement of a chip.</p>"""
-SIDES = "ab"
 UNTRAINED = '<span class="mz-untrained">untrained: random weights, its answer means nothing</span>'
 
 
@@ -32,17 +31,17 @@ def body(traces: Sequence[Trace], upto: int) -> str:
     def panel(kind: str, title: str, hint: str, drawn: Sequence[str]) -> str:
         return (
             f'<section class="mz-panel mz-{kind}"><h3>{title}</h3><p class="mz-hint">{hint}</p>'
-            f"{_sides(traces, drawn, shown, badge=kind == 'answer')}</section>"
+            f"{_sides(traces, drawn, badge=kind == 'answer')}</section>"
         )
 
     at = [min(shown, trace.steps) for trace in traces]
-    pairs = list(zip(traces, at, SIDES[: len(traces)], strict=True))
+    pairs = list(zip(traces, at, strict=True))
     panels = (
         panel(
             "answer",
             "The answer, forming",
             "Each step adds the spikes of the last layer; the linear layer reads their mean.",
-            [answer(trace, t, seen(trace, t)) for trace, t, _ in pairs],
+            [answer(trace, t, seen(trace, t)) for trace, t in pairs],
         ),
         panel(
             "cost",
@@ -57,19 +56,19 @@ def body(traces: Sequence[Trace], upto: int) -> str:
             "along the line on top, spikes through the branch below. The small pictures show where "
             "a layer fires: the share of its channels, against the largest share in the layer. "
             "Choose a disc to look inside.",
-            [network(trace, t, side) for trace, t, side in pairs],
+            [network(trace, t) for trace, t in pairs],
         ),
         panel(
             "table",
             "Firing rates, layer by step",
             "Choose a layer to look inside.",
-            [rate_table(trace, t, side) for trace, t, side in pairs],
+            [rate_table(trace, t) for trace, t in pairs],
         ),
         panel(
             "flow",
             "The stream of potentials",
             "What runs along the shortcuts, from the stem to the last neurons.",
-            [stream_chart(trace, t) for trace, t, _ in pairs],
+            [stream_chart(trace, t) for trace, t in pairs],
         ),
     )
     two = " mz-two" if len(traces) > 1 else ""
@@ -100,7 +99,7 @@ def _detail(
     return (
         f'<div class="mz mz-detail{two}" data-follows="think"><section class="mz-panel">'
         f'<h3>Inside a layer</h3><p class="mz-hint">Spikes and potentials of every neuron in it.'
-        f"</p>{_sides(traces, drawn, upto, badge=False)}</section></div>"
+        f"</p>{_sides(traces, drawn, badge=False)}</section></div>"
     )
 
 
@@ -114,9 +113,9 @@ def problem(sentence: str) -> str:
     return f'<div class="mz"><p class="mz-problem" role="alert">{escape(sentence)}</p></div>'
 
 
-def _sides(traces: Sequence[Trace], drawn: Sequence[str], shown: int, *, badge: bool) -> str:
+def _sides(traces: Sequence[Trace], drawn: Sequence[str], *, badge: bool) -> str:
     sides = "".join(
-        f'<div class="mz-side" data-steps="{trace.steps}" data-shown="{min(shown, trace.steps)}">'
+        f'<div class="mz-side" data-steps="{trace.steps}">'
         f"{_heading(trace, len(traces) > 1, badge)}{html}</div>"
         for trace, html in zip(traces, drawn, strict=True)
     )

@@ -1,7 +1,9 @@
 """A recording as a film: its events, gathered into pictures that a player shows in turn."""
 
+from html import escape
+
 from msr_zoo.events import Events, to_frames
-from msr_zoo.watch.marks import data_uri, escape, number
+from msr_zoo.watch.marks import data_uri, number
 from msr_zoo.watch.seen import coloured
 
 PICTURES = 48

@@ -23,7 +23,6 @@ def seen(trace: Trace, upto: int) -> str:
             lambda step: _image(coloured(small[step - 1]), f"Events of step {step}, {what}"),
             upto,
             "span",
-            upto,
         )
     else:
         pixels = (small[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)

@@ -48,11 +48,9 @@ class Show:
         model's own; `compare` puts `model_b` with `steps_b` beside it.
         """
         first = _request(model, picture, recording, steps, begin_ms, length_ms)
-        requests = [first]
-        if compare:
-            requests.append(replace(first, model=model_b or "", steps=int(steps_b or 0)))
+        requests = [first, replace(first, model=model_b or "", steps=int(steps_b or 0))]
         try:
-            traces = [self.watcher.trace(request) for request in requests]
+            traces = [self.watcher.trace(request) for request in requests[: 1 + bool(compare)]]
         except ValueError as error:
             yield Shown(page.problem(told(error, first)), "")
             return
@@ -77,11 +75,9 @@ class Show:
     ) -> str:
         """HTML of one layer: spike maps, raster, potentials. Arguments as for /watch."""
         first = _request(model, picture, recording, steps, begin_ms, length_ms)
-        requests = [first]
-        if compare:
-            requests.append(replace(first, model=model_b or "", steps=int(steps_b or 0)))
+        requests = [first, replace(first, model=model_b or "", steps=int(steps_b or 0))]
         try:
-            traces = [self.watcher.trace(request) for request in requests]
+            traces = [self.watcher.trace(request) for request in requests[: 1 + bool(compare)]]
             if not any(layer in trace.rates for trace in traces):
                 raise ValueError(f"{traces[0].source.name} has no layer {layer!r}")
         except ValueError as error:

@@ -1,6 +1,8 @@
 """The stream of potentials that runs along the shortcuts, from the stem to the last neurons."""
 
-from msr_zoo.watch.marks import escape, frames, path
+from html import escape
+
+from msr_zoo.watch.marks import frames, path
 from msr_zoo.watch.trace import Trace, block_of
 
 WIDTH, HEIGHT = 400, 330
@@ -56,7 +58,7 @@ def stream_chart(trace: Trace, upto: int) -> str:
     return (
         f'<svg class="mz-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Potentials '
         f'in the shortcut stream before each block: mean and the range of 90 %">'
-        f"{lines}{frames(draw, upto, last=upto)}{names}"
+        f"{lines}{frames(draw, upto)}{names}"
         f'<text class="mz-tick mz-thr" x="{WIDTH - RIGHT}" y="{y(threshold) - 5:.1f}" '
         f'text-anchor="end">threshold {threshold:g}</text></svg>'
         '<p class="mz-note">Line: mean potential in the stream before each block. Band: where 90 % '

@@ -17,6 +17,7 @@ __all__ = ["Flow", "Source", "Trace", "membrane", "trace"]
 
 MOMENTS = ("mean", "std")
 THUMBNAIL = 56  # pixels of the small map of a layer, at most
+BYTES_A_NEURON = 4.125  # of a float32 and a bit, at each step
 SAMPLE = 65_536  # values of a layer that quantiles are taken from, evenly spaced
 
 
@@ -123,8 +124,8 @@ class Trace:
 
     def bytes(self) -> int:
         """Memory that the kept spikes and currents take, about."""
-        kept = (self.activity.currents(layer).numel() * 4.125 for layer in self.layers)
-        return int(sum(kept))
+        neurons = sum(c * h * w for c, h, w in self.shapes.values())
+        return int(neurons * self.steps * BYTES_A_NEURON)
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can hold: the answer after each step, and the activity."""

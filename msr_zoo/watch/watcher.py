@@ -1,7 +1,6 @@
 """Runs what a visitor asks for, and remembers it while they look at it."""
 
 import hashlib
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
 from msr_zoo.event_input import EventInput, read_recording
-from msr_zoo.events import DamagedRecordingWarning, Events
+from msr_zoo.events import Events
 from msr_zoo.predict import read_picture
+from msr_zoo.pretrained import WEIGHTS_NAME
 from msr_zoo.watch.recording import film
 from msr_zoo.watch.shelf import Recent, load, model_bytes
 from msr_zoo.watch.trace import Source, Trace, trace
@@ -58,15 +58,7 @@ class Watcher:
         """The network of that name; ValueError in a sentence where it cannot be had."""
         if not name:
             raise ValueError("choose a model")
-        folder = Path(name.removeprefix("local-dir:"))
-        # A folder may be written anew while the page is open.
-        stamp = (folder / "model.safetensors").stat().st_mtime_ns if _is_weights(folder) else 0
-        return self._models.get((name, stamp), lambda: load(name, self.folders))
-
-    def own_steps(self, name: str) -> int:
-        """The number of steps that a model was made for."""
-        module: Any = self.model(name)[0]
-        return int(module.num_steps)
+        return self._models.get(_version(name), lambda: load(name, self.folders))
 
     def trace(self, request: Request) -> Trace:
         """What the network did; ValueError in a sentence for what cannot be shown to it."""
@@ -79,7 +71,7 @@ class Watcher:
             what = "an event recording" if module.in_chans == 2 else "a picture"
             raise ValueError(f"{source.name} takes {what}; give one")
         window = (request.begin_ms, request.length_ms) if module.in_chans == 2 else ()
-        key = (id(model), request.steps, digest(seen), *window)
+        key = (*_version(request.model), request.steps, digest(seen), *window)
         return self._traces.get(key, lambda: self._run(model, source, request))
 
     def _run(self, model: nn.Module, source: Source, request: Request) -> Trace:
@@ -110,18 +102,13 @@ class Watcher:
                 f"the window begins at {request.begin_ms:,.0f} ms, and the recording ends after "
                 f"{events.duration / 1000:,.0f} ms"
             )
-        interval, frames = next(own.windows(later))
-        return frames, interval
+        for interval, frames in own.windows(later):
+            return frames, interval
+        raise ValueError("the window holds no events")
 
     def events(self, path: str) -> Events:
-        """The events of a recording, what is damaged left out."""
-
-        def read() -> Events:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DamagedRecordingWarning)
-                return read_recording(path)
-
-        return self._events.get(digest(path), read)
+        """The events of a recording; what is damaged is left out, as the server's log tells."""
+        return self._events.get(digest(path), lambda: read_recording(path))
 
     def film(self, request: Request) -> str:
         """The recording as a player of pictures, with the window marked that the model sees."""
@@ -141,5 +128,7 @@ def digest(path: str) -> str:
         raise ValueError(f"{Path(path).name}: cannot be read ({error.strerror})") from error
 
 
-def _is_weights(folder: Path) -> bool:
-    return (folder / "model.safetensors").is_file()
+def _version(name: str) -> tuple[str, int]:
+    """What tells a model apart; a folder may be written anew while the page is open."""
+    weights = Path(name.removeprefix("local-dir:")) / WEIGHTS_NAME
+    return name, weights.stat().st_mtime_ns if weights.is_file() else 0

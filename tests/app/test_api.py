@@ -110,6 +110,9 @@ def test_mistakes_come_back_as_a_sentence(client, tmp_path):
         with pytest.raises(AppError, match=sentence.split(";")[0]) as caught:
             client.predict(*given, api_name="/activity")
         assert str(tmp_path) not in str(caught.value)
+    outside = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError):
+        client.predict(outside, None, CIFAR, 0, 0, 0, api_name="/activity")
     assert client.predict(file(EXAMPLE), None, CIFAR, 1, 0, 0, api_name="/activity")["steps"] == 1
 
 

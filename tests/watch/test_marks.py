@@ -89,8 +89,8 @@ def test_shares_become_opacity():
 
 
 def test_frames_show_one_step():
-    html = marks.frames(str, 2, "b", 3)
-    assert html == '<b data-t="1" hidden>1</b><b data-t="2">2</b><b data-t="3" hidden>3</b>'
+    html = marks.frames(str, 3, "b")
+    assert html == '<b data-t="1" hidden>1</b><b data-t="2" hidden>2</b><b data-t="3">3</b>'
 
 
 def test_short_numbers():
