@@ -3,8 +3,8 @@
     python training/studies/ablations.py
 
 Each is one run of training/train.py by the recipe cifar10-two-cores, cut to a few minutes, and goes
-on where it was interrupted. Seconds are those of the training process alone, so runs compare only if
-nothing else ran beside. What is not an option here is one of train.py's recipe.
+on where it was interrupted. Their seconds compare only where nothing else ran beside. What is not
+an option here is one of train.py's recipe.
 """
 
 import argparse

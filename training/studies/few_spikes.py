@@ -4,8 +4,8 @@
     python training/studies/few_spikes.py FOLDER --penalties 0 0.3 1 --schedule 4x4
 
 Each penalty is one run of training/train.py from the same weights, so the same command goes on
-where it was interrupted. What is not an option here is one of train.py's recipe. Writes the JSON and the
-figure of accuracy against spikes a neuron, and of accuracy against T.
+where it was interrupted. What is not an option here is one of train.py's recipe. Writes the JSON,
+and the figure of accuracy against spikes a neuron and against T.
 """
 
 import argparse
