@@ -28,11 +28,11 @@ inline void to_bytes(uint64_t word, int8_t* bytes) {
 
 void spikes_to_bytes(const ConvLif& call, const ConvTile& tile, int8_t* bytes) {
     const ConvLif a = call;
-    const int64_t words = neighbour_words(a);
-    each_run(a, tile, [=](int64_t run, auto word_of) {
+    each_run(a, tile, [=](int64_t run, auto words, auto word_of) {
         int8_t* row = bytes + (run / 16 * words * 16 + run % 16) * 64;
         for (int64_t i = 0; i < words; i++, row += 16 * 64) to_bytes(word_of(i), row);
     });
+    const int64_t words = neighbour_words(a);
     // Rows that belong to no pixel fill the last group.
     for (int64_t run = (tile.end - tile.begin) * a.T; run % 16; run++)
         for (int64_t i = 0; i < words; i++)
