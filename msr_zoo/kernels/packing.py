@@ -58,10 +58,13 @@ def pack_tiles(weight: Tensor) -> Packed:
         middle = _last_digit(rest)
         digits = [low, middle, (rest - middle) >> 8]
     planes = torch.stack([digit.to(torch.int8) for digit in digits])
-    # (digits, outputs / 16, 16, words, 16, 4 inputs) -> (outputs / 16, words, digits, 16, 16, 4)
-    planes = planes.unflatten(2, (-1, 16, 4)).unflatten(1, (-1, 16))
+    # Columns of a group: up to four times 16 outputs, or the three digits of 16.
+    columns = len(digits) if len(digits) > 1 else min(rows.shape[0] // 16, 4)
+    planes = planes.unflatten(1, (-1, 16)).transpose(0, 1).flatten(0, 1)
+    # (groups, columns, 16 outputs, words, 16, 4 inputs) -> (groups, words, columns, 16, 16, 4)
+    planes = planes.unflatten(0, (-1, columns)).unflatten(3, (-1, 16, 4))
     return Packed(
-        data=planes.permute(1, 3, 0, 4, 2, 5).contiguous(),
+        data=planes.permute(0, 3, 1, 4, 2, 5).contiguous(),
         layout=TILES if len(digits) == 1 else TILES_3,
         lanes_out=rows.shape[0],
         kernel=weight.shape[2],
