@@ -18,6 +18,7 @@ from msr_zoo.finetune_loop import Tuning, measure, tune
 from msr_zoo.finetune_report import card, draw_confusion
 from msr_zoo.finetune_split import divide
 from msr_zoo.hub import check_new, halved, save_pretrained
+from msr_zoo.pretrained import WEIGHTS_NAME
 from msr_zoo.registry import create_model, load_pretrained, model_info
 
 __all__ = ["EVENTS", "PICTURES", "Finetuned", "Tuning", "finetune"]
@@ -141,6 +142,8 @@ def finetune(
             "training.json": (json.dumps(training, indent=1) + "\n").encode(),
         },
     )
+    # A Predictor looks for the windows of recordings beside the weights.
+    network.pretrained_cfg["file"] = str(folder / WEIGHTS_NAME)
     return Finetuned(
         model=network,
         classes=tuple(data.classes),
