@@ -5,9 +5,11 @@ wait for that. What the commands do stands in msr_zoo/cli.py.
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 DEFAULT_MODEL = "msresnet20.cifar10"
@@ -122,6 +124,37 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps it was trained with (default: the paper's)",
     )
 
+    text = "measure how fast a model runs here, beside what else could do its work"
+    bench = commands.add_parser(
+        "bench",
+        help=text,
+        description=text.capitalize() + ": the engine, torch, the bare convolutions in float32 and "
+        "bfloat16, one pass of the non-spiking twin, and SpikingJelly 2.0 where it is installed.",
+    )
+    bench.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="with a tag, or a weights folder: with its weights; without: random weights that "
+        "fire at a rate of 0.15 (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--batch", type=int, metavar="N", help="inputs at once (default: 32 up to 64 px, else 1)"
+    )
+    bench.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
+    bench.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="measure about so long"
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON")
+    text = "serve a page on which a network is watched as it thinks"
+    app = commands.add_parser("app", help=text, description=text.capitalize() + ".")
+    app.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
+    app.add_argument(
+        "--port", type=int, metavar="N", help="port (default: the first free one from 7860)"
+    )
+    app.add_argument("--share", action="store_true", help="give it a public address for a week")
+
     text = "measure how well each block keeps the norm of gradients"
     isometry = commands.add_parser(
         "isometry",
@@ -142,6 +175,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _serve(args: argparse.Namespace) -> int:
+    """Run the page, which is installed as msr_zoo_app, and in a clone is the folder app."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError("the page needs gradio: pip install 'msr-zoo[app]'")
+    beside = Path(__file__).parent
+    files = (beside / name / "app.py" for name in ("msr_zoo_app", "app"))
+    file = next((file for file in files if file.is_file()), None)
+    spec = importlib.util.spec_from_file_location("msr_zoo_app", file) if file else None
+    if spec is None or spec.loader is None:
+        raise ValueError("this installation of msr-zoo has no page: install it once more")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    page.serve(host=args.host, port=args.port, share=args.share)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
@@ -149,6 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        if args.command == "app":
+            return _serve(args)
         from msr_zoo import cli
 
         status = cli.COMMANDS[args.command](args)

@@ -4,7 +4,7 @@ import platform
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_namespace_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
@@ -23,6 +23,8 @@ ISA_FLAGS = {
     "isa_avx512.cpp": AVX512,
     "isa_avx512vbmi2.cpp": [*AVX512, "-mavx512vbmi2"],
 }
+# Compilers before GCC 11 and clang 12 lack these; the source then holds nothing but "not ready".
+AMX_FLAGS = {"product_amx.cpp": ["-mamx-tile", "-mamx-int8"]} if X86 else {}
 
 
 class BuildNative(build_ext):
@@ -42,12 +44,21 @@ class BuildNative(build_ext):
         objects: list[str] = []
         for source in ext.sources:
             flags = FLAGS + ISA_FLAGS.get(Path(source).name, [])
-            objects += self.compiler.compile(
-                [source], self.build_temp, extra_postargs=flags, depends=ext.depends
-            )
+            try:
+                objects += self.compile_one(source, flags + AMX_FLAGS.get(Path(source).name, []))
+            except CCompilerError:
+                if Path(source).name not in AMX_FLAGS:
+                    raise
+                objects += self.compile_one(source, flags)
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, target, target_lang="c++")
+
+    def compile_one(self, source: str, flags: list[str]) -> list[str]:
+        built: list[str] = self.compiler.compile(
+            [source], self.build_temp, extra_postargs=flags, depends=self.extensions[0].depends
+        )
+        return built
 
 
 class PlatformWheel(bdist_wheel):
@@ -63,6 +74,10 @@ def sources() -> list[str]:
 
 
 setup(
+    # The page is a folder of its own, which a Hugging Face Space can be; "app" would be a name
+    # that others may have.
+    packages=[*find_namespace_packages(include=["msr_zoo*"]), "msr_zoo_app"],
+    package_dir={"msr_zoo_app": "app"},
     ext_modules=[
         Extension(
             "msr_zoo._native",

@@ -1,4 +1,4 @@
-// The C interface of the event-driven convolution: tiles, threads and scratch memory.
+// The C interface of the convolution of spikes: tiles, threads and scratch memory.
 #include "conv.h"
 
 #include <cstdlib>
@@ -14,7 +14,7 @@ using Tile = void (*)(const ConvLif&, const ConvTile&, void*);
 
 Tile conv_tile() {
 #if defined(__x86_64__)
-    if (current_isa() == kAvx512Vbmi2) return avx512vbmi2::conv_tile;
+    if (current_isa() >= kAvx512Vbmi2) return avx512vbmi2::conv_tile;
     if (current_isa() == kAvx512) return avx512::conv_tile;
     if (current_isa() == kAvx2) return avx2::conv_tile;
 #endif
@@ -48,17 +48,19 @@ void* scratch_of_thread(int64_t bytes) {
 int64_t conv_scratch(const ConvLif& a, int64_t pixels) {
     const int64_t counts = (a.T + 7) / 8 * 8 * (int64_t)sizeof(int64_t);
     if (!a.spikes) return counts;
-    const int64_t words = (a.kernel * a.kernel * a.lanes_in + 63) / 64;
+    const int64_t words = neighbour_words(a), runs = runs_of(a, pixels);
+    const int64_t sums = runs * block_of(a.lanes_out) * 4 * digits_of(a);
+    if (is_dense(a)) return counts + sums + runs * words * 64;
     const int64_t chunks = (words + chunk_words(a) - 1) / chunk_words(a);
-    const int64_t runs = (pixels * a.T + 3) / 4 * 4;
-    const int64_t list = (chunk_words(a) * 64 + 64) * 2 + 4;
-    return counts + runs * (block_of(a.lanes_out) * 4 + chunks * list);
+    const int64_t list = (chunk_words(a) * 64 + kSlack) * 2 + 4;
+    return counts + sums + runs * chunks * list;
 }
 
 // Gives 0, or 1 where there is no memory.
 API int msr_conv_lif(const ConvLif* call, int threads) {
     const ConvLif a = *call;
     const Tile run = conv_tile();
+    const Product product = current_isa() == kAmx ? amx::product : nullptr;
     if (a.T * a.B * a.OH * a.OW * a.lanes_out < kWorthThreads) threads = 1;
     const int64_t pixels = a.B * a.OH * a.OW, blocks = a.lanes_out / block_of(a.lanes_out);
     const int64_t most = kRuns / a.T > 1 ? kRuns / a.T : 1;
@@ -83,7 +85,7 @@ API int msr_conv_lif(const ConvLif* call, int threads) {
             failed |= 1;
             continue;
         }
-        run(a, {begin, end, blocks * part / parts, blocks * (part + 1) / parts}, scratch);
+        run(a, {begin, end, blocks * part / parts, blocks * (part + 1) / parts, product}, scratch);
     }
     return failed;
 }

@@ -1,4 +1,4 @@
-// An event-driven convolution with what follows it: batch norm, shortcut, LIF over all steps.
+// A convolution of spikes with what follows it: batch norm, shortcut, LIF over all steps.
 //
 // Channels are padded to `lanes`: 16, 32 or a multiple of 64. Spikes are bits, one row of words of
 // 64 a pixel, in pictures with a border of one silent pixel: (T, B, H + 2, W + 2, words). Potentials
@@ -7,12 +7,23 @@
 
 #include <cstdint>
 
+#include "product.h"
+
+// How the weights lie, and so what runs. Event-driven: rows that spikes select are added. Dense:
+// spikes become bytes, and a product of matrices of bytes gives exact sums.
+enum Weights : int64_t {
+    kFloatRows = 0,  // (lanes_out / block, kernel * kernel * lanes_in + 1, block), last row 0
+    kByteRows = 1,   // the same in int8
+    kTiles = 2,      // int8, see product.h: one digit a weight
+    kTiles3 = 3,     // three digits a weight, 24 bits of fixed point
+};
+
 // Mirrored by `ConvLif` in msr_zoo/kernels/native_conv.py.
 struct ConvLif {
     const uint64_t* spikes;  // null: `dense` holds the convolved values already
-    const float* weight;     // (lanes_out / block, kernel * kernel * lanes_in + 1, block), last row 0
-    const float* dense;      // potentials' layout
-    const float* scale;      // batch norm, one a lane; null: none
+    const void* weight;
+    const float* dense;  // potentials' layout
+    const float* scale;  // batch norm, one a lane; null: none
     const float* shift;
     const float* residual;  // potentials' layout; null: none
     const float* residual_scale;
@@ -23,15 +34,20 @@ struct ConvLif {
     int64_t T, B, H, W, lanes_in, OH, OW, lanes_out;
     int64_t dense_step, residual_step;  // floats from one step to the next; 0: constant in time
     int64_t kernel, stride;
+    int64_t weights;  // Weights
     float decay, threshold;
 };
 
 inline int64_t block_of(int64_t lanes) { return lanes < 64 ? lanes : 64; }
 inline int64_t words_of(int64_t lanes) { return (lanes + 63) / 64; }
+inline int64_t neighbour_words(const ConvLif& a) { return words_of(a.kernel * a.kernel * a.lanes_in); }
+inline bool is_dense(const ConvLif& a) { return a.weights >= kTiles; }
+inline int64_t digits_of(const ConvLif& a) { return a.weights == kTiles3 ? 3 : 1; }
 
 // What one task works on: output pixels [begin, end) of all B pictures, blocks of output channels.
 struct ConvTile {
     int64_t begin, end, first_block, last_block;
+    Product product;  // for tiles of weights; null: that of the instruction set
 };
 
 // Bytes of scratch memory for a tile of `pixels`.
@@ -40,7 +56,18 @@ int64_t conv_scratch(const ConvLif&, int64_t pixels);
 // Words of rows that a list may name before the next list starts: 48 KiB of weights, so that they
 // stay in the first-level cache while all pixels and steps of a tile add them.
 inline int64_t chunk_words(const ConvLif& a) {
-    return (int64_t)48 * 1024 / (block_of(a.lanes_out) * 4 * 64);
+    const int64_t bytes = a.weights == kFloatRows ? 4 : 1;
+    return (int64_t)48 * 1024 / (block_of(a.lanes_out) * bytes * 64);
+}
+
+// A list is written in whole vectors, and filled up behind its end: so many entries may be touched.
+constexpr int64_t kFill = 32;
+constexpr int64_t kSlack = 2 * kFill;
+
+// Pixels times steps of a tile, rounded up to what its additions or products go by.
+inline int64_t runs_of(const ConvLif& a, int64_t pixels) {
+    const int64_t group = is_dense(a) ? kTileRows : 4;
+    return (pixels * a.T + group - 1) / group * group;
 }
 
 namespace portable {

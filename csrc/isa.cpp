@@ -2,14 +2,18 @@
 
 #include <atomic>
 
+#include "product.h"
+
 #define API extern "C" __attribute__((visibility("default")))
 
 static Isa best_isa() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        return __builtin_cpu_supports("avx512vbmi2") ? kAvx512Vbmi2 : kAvx512;
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+        if (!__builtin_cpu_supports("avx512vbmi2")) return kAvx512;
+        return amx::ready() ? kAmx : kAvx512Vbmi2;
+    }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
 #endif
     return kPortable;
@@ -25,3 +29,5 @@ API int msr_select_isa(int level) {
     selected = level < kPortable ? kPortable : level > best ? best : (Isa)level;
     return selected;
 }
+
+API int msr_isa() { return current_isa(); }

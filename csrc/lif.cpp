@@ -8,7 +8,7 @@
 
 static const LifKernels& kernels() {
 #if defined(__x86_64__)
-    if (current_isa() == kAvx512Vbmi2) return avx512vbmi2::lif_kernels;
+    if (current_isa() >= kAvx512Vbmi2) return avx512vbmi2::lif_kernels;
     if (current_isa() == kAvx512) return avx512::lif_kernels;
     if (current_isa() == kAvx2) return avx2::lif_kernels;
 #endif

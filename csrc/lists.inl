@@ -3,14 +3,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "conv.h"
 #include "vec.h"
 
 namespace ISA {
 namespace {
-
-// A list is written in whole vectors, and filled up behind its end: so many entries may be touched.
-constexpr int64_t kFill = 32;
-constexpr int64_t kSlack = 2 * kFill;
 
 #if defined(__AVX512VBMI2__)
 

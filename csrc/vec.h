@@ -1,4 +1,4 @@
-// The few vector operations that LIF needs, for the instruction set this file is compiled for.
+// The few vector operations of floats that the kernels need, for the instruction set this file is compiled for.
 //
 // Each source that includes this is compiled once per instruction set; everything lives in the
 // namespace ISA, so that the linker can never pick a function made for another processor.
@@ -29,6 +29,7 @@ struct Vec {
         __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
         return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
     }
+    static Vec load(const int32_t* p) { return {_mm512_cvtepi32_ps(_mm512_loadu_si512(p))}; }
     void store(float* p) const { _mm512_storeu_ps(p, v); }
     void store(bf16* p) const {
         __m512i bits = _mm512_castps_si512(v);
@@ -62,6 +63,9 @@ struct Vec {
     static Vec load(const bf16* p) {
         __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
         return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
+    }
+    static Vec load(const int32_t* p) {
+        return {_mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i*)p))};
     }
     void store(float* p) const { _mm256_storeu_ps(p, v); }
     void store(bf16* p) const {
@@ -123,6 +127,9 @@ struct Vec {
     }
     static Vec load(const bf16* p) {
         return make([=](int i) { return from_bits((uint32_t)p[i] << 16); });
+    }
+    static Vec load(const int32_t* p) {
+        return make([=](int i) { return (float)p[i]; });
     }
     void store(float* p) const { memcpy(p, v, sizeof v); }
     void store(bf16* p) const {

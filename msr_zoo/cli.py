@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import textwrap
 import warnings
@@ -10,20 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from timm.models import model_entrypoint
 from torch import nn
 from tqdm import tqdm
 
-from msr_zoo import finetuning, report
+from msr_zoo import at_hand, finetuning, report
+from msr_zoo.bench.measure import measure
 from msr_zoo.convert import convert_checkpoint
 from msr_zoo.event_input import recordings_in
 from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
+from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
-from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
+from msr_zoo.pretrained import WHEEL
 from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
 
 
@@ -40,7 +40,7 @@ def list_(args: argparse.Namespace) -> int:
                 f"{_parameters(model):,}",
                 str(_steps(name, model)),
                 _by(model_info(name).input_size),
-                _place(name),
+                at_hand.place(name),
                 _top1(results),
             )
         )
@@ -74,7 +74,7 @@ def info(args: argparse.Namespace) -> int:
         "Neuron": f"decay {model.decay:g}, threshold {model.threshold:g}",
         "Input": f"{_by(cfg.input_size)}, mean {_numbers(cfg.mean)}, std {_numbers(cfg.std)}",
         "Classes": _classes(cfg.num_classes, cfg.label_names),
-        "Weights": _place(name),
+        "Weights": at_hand.place(name),
         "sha256": (tag.sha256 if tag else None) or "-",
         "Licence": cfg.license or "-",
         "Top-1": f"{_top1(results)} ({_provenance(results)})" if results else "- (not measured)",
@@ -157,6 +157,30 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    for name in ("batch", "threads", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name} must be more than 0, got {value:g}")
+    trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
+    torch.manual_seed(0)  # an untrained network is the same one every time
+    model: Any = (
+        load_pretrained(args.name) if trained else create_model(args.name, zero_init_last=False)
+    )
+    pixels = model.pretrained_cfg["input_size"][-1]
+    if type(model) is not MSResNet:
+        raise ValueError(f"{args.name} is no MS-ResNet, and the comparison is made for these")
+    batch = args.batch or (32 if pixels <= 64 else 1)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    result = measure(args.name, model.eval(), batch, trained=trained, seconds=args.seconds)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(report.bench(result)))
+    return 0
+
+
 def isometry(args: argparse.Namespace) -> int:
     torch.manual_seed(0)  # an untrained network is the same one every time
     if Path(args.name).is_dir() and not args.pretrained:
@@ -178,6 +202,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "finetune": finetune,
     "convert": convert,
     "isometry": isometry,
+    "bench": bench,
 }
 
 
@@ -195,30 +220,10 @@ def _steps(name: str, model: Any) -> int:
     return int(TAGS[name].num_steps if name in TAGS else model.num_steps)
 
 
-def _place(name: str) -> str:
-    """Where `pretrained=True` would find the weights, in the order in which it looks."""
-    if (WHEEL / name / WEIGHTS_NAME).is_file():
-        return "wheel"
-    if _in_mirror(name, WEIGHTS_NAME):
-        return "mirror"
-    hub_id = model_info(name).hf_hub_id
-    if not hub_id:
-        return "-"
-    return "cached" if huggingface_hub.try_to_load_from_cache(hub_id, WEIGHTS_NAME) else "Hub"
-
-
-def _in_mirror(name: str, file: str) -> Path | None:
-    mirror = os.environ.get(MIRROR)
-    if not mirror or "://" in mirror:  # a list of models asks no server
-        return None
-    path = Path(mirror).expanduser() / name / file
-    return path if path.is_file() else None
-
-
 def _results(name: str) -> dict[str, Any]:
     """What was measured with the weights at hand; empty if nothing is known."""
     path = WHEEL / name / "results.json"
-    found = path if path.is_file() else _in_mirror(name, "results.json")
+    found = path if path.is_file() else at_hand.in_mirror(name, "results.json")
     try:
         results = json.loads(found.read_text(encoding="utf-8")) if found else {}
     except (OSError, ValueError):

@@ -4,11 +4,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from msr_zoo.event_blocks import Neuron, prepare, why_not
+from msr_zoo.event_blocks import Neuron, Path, SpikeLayer, WeightsKind, prepare, why_not
 from msr_zoo.kernels import native_conv
 from msr_zoo.models.ms_resnet import MSResNet
 
@@ -24,24 +25,38 @@ class EventEngine:
 
     Weights are taken when the engine is made, so make it after training. Threads may share it. A
     model other than a float32 MS-ResNet on the CPU runs through torch, with one warning.
+
+    With `weights="int8"` the convolutions of spikes have weights of eight bits, one scale an output
+    channel, and exact integer sums; the others stay in float32.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, weights: WeightsKind = "float32") -> None:
+        if weights not in get_args(WeightsKind):
+            raise ValueError(f"weights must be one of {get_args(WeightsKind)}, got {weights!r}")
         self.model = model
         self._rates: dict[str, Tensor] = {}
+        self._paths: dict[str, Path] = {}
         self._lock = threading.Lock()
         self._memory: dict[tuple[int, ...], list[_Memory]] = {}
         if reason := why_not(model):
             warnings.warn(f"the model runs through torch, because {reason}", stacklevel=2)
             return
         assert isinstance(model, MSResNet)
-        self._blocks = prepare(model)
+        self._blocks = prepare(model, weights)
         self._last = Neuron.of("lif", model.lif)
 
     @property
     def activity(self) -> dict[str, Tensor]:
         """Firing rates (T,) of each LIF in the latest call; empty where torch ran the model."""
         return self._rates
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """How the convolution behind each LIF ran in the latest call, as its firing rate advised.
+
+        "events" adds up the weights of spikes; "tiles" (AMX) and "onednn" are dense.
+        """
+        return self._paths
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
@@ -54,12 +69,14 @@ class EventEngine:
             return logits
         assert isinstance(model, MSResNet)
         rates: dict[str, Tensor] = {}
+        paths: dict[str, Path] = {}
         pooled = []
         for part in x.split(self._pictures_at_once(model, x)):
             stem, steps = model._before_blocks(part)
             with self._borrow(steps, stem) as memory:
-                pooled.append(self._run(stem, memory, rates))
+                pooled.append(self._run(stem, memory, rates, paths))
         self._rates = {name: rate / len(x) for name, rate in rates.items()}
+        self._paths = paths
         out: Tensor = model.fc(torch.cat(pooled))
         return out
 
@@ -83,7 +100,9 @@ class EventEngine:
             with self._lock:
                 idle.append(memory)
 
-    def _run(self, stem: Tensor, memory: "_Memory", rates: dict[str, Tensor]) -> Tensor:
+    def _run(
+        self, stem: Tensor, memory: "_Memory", rates: dict[str, Tensor], paths: dict[str, Path]
+    ) -> Tensor:
         """Spikes of the last LIF averaged over steps and pixels (B, C); rates are added up."""
 
         def note(neuron: Neuron, counts: Tensor, shape: tuple[int, int, int]) -> float:
@@ -91,6 +110,10 @@ class EventEngine:
             rate = counts / (height * width * channels)
             rates[neuron.name] = rates.get(neuron.name, torch.zeros(())) + rate
             return float(rate.mean()) / memory.batch
+
+        def path(layer: SpikeLayer, rate: float) -> Path:
+            paths[layer.neuron.name] = chosen = layer.path(rate)
+            return chosen
 
         potential = native_conv.pad_lanes(stem.movedim(2, -1))
         shape = (*stem.shape[3:], stem.shape[2])
@@ -105,7 +128,7 @@ class EventEngine:
             residual = block.shortcut(potential) if block.shortcut else potential
             shape = (*residual.shape[2:4], block.conv1.channels_out)
             middle = memory.spikes(shape)
-            counts = block.conv1.run(fired, middle, block.conv2.neuron, rate)
+            counts = block.conv1.run(path(block.conv1, rate), fired, middle, block.conv2.neuron)
             rate = note(block.conv2.neuron, counts, shape)
             memory.give(fired)
             # The sum takes the place of the shortcut, unless that is one step for all.
@@ -113,10 +136,10 @@ class EventEngine:
             potential = memory.potentials(shape) if constant else residual
             fired = memory.spikes(shape)
             counts = block.conv2.run(
+                path(block.conv2, rate),
                 middle,
                 fired,
                 after,
-                rate,
                 residual=residual,
                 residual_norm=block.shortcut.norm if block.shortcut else None,
                 potential=None if after is self._last else potential,

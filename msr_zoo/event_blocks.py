@@ -1,19 +1,25 @@
 """The blocks of an MS-ResNet made ready for the engine: packed weights and folded norms."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msr_zoo.kernels import native, native_conv
+from msr_zoo.kernels import native, native_conv, packing
 from msr_zoo.kernels.native_conv import Norm
+from msr_zoo.kernels.packing import Packed
 from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
-# Above this firing rate oneDNN's dense convolution is the faster one (benchmarks/engine.py).
-DENSE_ABOVE = 0.6
+WeightsKind = Literal["float32", "int8"]
+Path = Literal["events", "tiles", "onednn"]
+# The firing rates above which a dense convolution is the faster one (benchmarks/engine.py): tiles
+# of weights on AMX; elsewhere oneDNN in float32, which no rate makes faster than adding bytes.
+TILES_ABOVE = {"float32": 0.05, "int8": 0.03}
+ONEDNN_ABOVE = {"float32": 0.6, "int8": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +37,47 @@ class Neuron:
 
 
 class SpikeLayer:
-    """LIF → 3×3 convolution → batch norm of a block, and the way to run it on bits."""
+    """LIF → 3×3 convolution → batch norm of a block, and the ways to run it on bits.
 
-    def __init__(self, neuron: Neuron, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
+    Weights are packed for a way when it is first taken, because most layers take one for ever.
+    """
+
+    def __init__(
+        self, neuron: Neuron, conv: nn.Conv2d, bn: nn.BatchNorm2d, weights: WeightsKind
+    ) -> None:
         self.neuron = neuron
         self.stride = int(conv.stride[0])
         self.channels_out, self.channels_in = conv.weight.shape[:2]
-        self.packed = native_conv.pack_weight(conv.weight.detach())
+        self.kind = weights
         self.weight = conv.weight.detach()
         self.norm = _norm(bn)
+        if weights == "int8":
+            self.weight, unit = packing.quantise(self.weight)
+            self.norm = _in_units(self.norm, unit)
+
+    @cached_property
+    def _rows(self) -> Packed:
+        return packing.pack_weight(self.weight)
+
+    @cached_property
+    def _tiles(self) -> tuple[Packed, Norm]:
+        if self.kind == "int8":
+            return packing.pack_tiles(self.weight), self.norm
+        digits, unit = packing.fixed_point(self.weight)
+        return packing.pack_tiles(digits), _in_units(self.norm, unit)
+
+    def path(self, rate: float) -> Path:
+        """The fastest way at a firing rate."""
+        if native.isa() == "amx":
+            return "tiles" if rate > TILES_ABOVE[self.kind] else "events"
+        return "onednn" if rate > ONEDNN_ABOVE[self.kind] else "events"
 
     def run(
         self,
+        path: Path,
         spikes: Tensor,
         fired: Tensor,
         then: Neuron,
-        rate: float,
         *,
         residual: Tensor | None = None,
         residual_norm: Norm | None = None,
@@ -54,7 +85,7 @@ class SpikeLayer:
     ) -> Tensor:
         """Write to `fired` the spikes of `then`, the next LIF; give their number a step.
 
-        `rate` is that of `spikes`; see `native_conv.conv_lif` for the rest.
+        See `native_conv.conv_lif` for the rest.
         """
         after: dict[str, Any] = {
             "norm": self.norm,
@@ -64,15 +95,19 @@ class SpikeLayer:
             "residual_norm": residual_norm,
             "potential": potential,
         }
-        if rate > DENSE_ABOVE:
+        if path == "onednn":
             return native_conv.dense_lif(self._dense(spikes, fired), fired, **after)
+        if path == "events":
+            packed = self._rows
+        else:
+            packed, after["norm"] = self._tiles
         lanes_in = native_conv.lanes_of(self.channels_in)
         return native_conv.conv_lif(
-            spikes, self.packed, fired, lanes_in=lanes_in, stride=self.stride, **after
+            spikes, packed, fired, lanes_in=lanes_in, stride=self.stride, **after
         )
 
     def _dense(self, spikes: Tensor, fired: Tensor) -> Tensor:
-        """The convolution by oneDNN, (T, B, H, W, lanes)."""
+        """The convolution by oneDNN, (T, B, H, W, lanes); sums of int8 are exact in float32."""
         steps, batch, height, width = fired.shape[:4]
         lanes = native_conv.lanes_of(self.channels_out)
         out = torch.empty((steps, batch, height - 2, width - 2, lanes))
@@ -82,7 +117,8 @@ class SpikeLayer:
             pictures = native.unpack(flat, flat.numel() * 8, torch.float32)
             pictures = pictures.view(*spikes.shape[1:4], -1)[..., : self.channels_in]
             # The silent border is the padding.
-            convolved = F.conv2d(pictures.movedim(-1, 1), self.weight, None, self.stride)
+            weight = self.weight.float()
+            convolved = F.conv2d(pictures.movedim(-1, 1), weight, None, self.stride)
             out[t] = native_conv.pad_lanes(convolved.movedim(1, -1))
         return out
 
@@ -121,7 +157,12 @@ def _norm(bn: nn.BatchNorm2d) -> Norm:
     return Norm(scale=native_conv.pad_lanes(scale), shift=native_conv.pad_lanes(shift))
 
 
-def prepare(model: MSResNet) -> list[Block]:
+def _in_units(norm: Norm, unit: Tensor) -> Norm:
+    """The norm of sums that count units of each channel's weights."""
+    return replace(norm, scale=norm.scale * native_conv.pad_lanes(unit))
+
+
+def prepare(model: MSResNet, weights: WeightsKind) -> list[Block]:
     """All blocks of a model that `why_not` has no objection to."""
     blocks = []
     for stage in model.stages:
@@ -135,8 +176,8 @@ def prepare(model: MSResNet) -> list[Block]:
             shortcut = block.shortcut
             blocks.append(
                 Block(
-                    conv1=SpikeLayer(lif1, block.conv1, block.bn1),
-                    conv2=SpikeLayer(lif2, block.conv2, block.bn2),
+                    conv1=SpikeLayer(lif1, block.conv1, block.bn1, weights),
+                    conv2=SpikeLayer(lif2, block.conv2, block.bn2, weights),
                     shortcut=Shortcut(shortcut) if isinstance(shortcut, nn.Sequential) else None,
                 )
             )
@@ -151,6 +192,8 @@ def why_not(model: nn.Module) -> str | None:
         return f"{type(model).__name__} is no MSResNet"
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
         return "its weights are not float32 on the CPU"
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        return "some of its weights are not finite"
     if model.global_pool.pool_type != "avg" or not isinstance(model.lif, LIF):
         return "its head is not average pooling of spikes"
     for stage in model.stages:

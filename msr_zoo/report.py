@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msr_zoo.finetuning import Finetuned
 from msr_zoo.isometry import BlockIsometry, mean_and_deviation
@@ -102,6 +103,36 @@ def _windows(result: Prediction) -> list[str]:
         begin, end = ((t - start) / 1e6 for t in (window.begin, window.end))
         rows.append((f"{begin:.3f}", f"{end:.3f}", _cut(label), f"{100 * probability:.1f}"))
     return table(rows, right=(0, 1, 3))
+
+
+def bench(result: Mapping[str, Any]) -> list[str]:
+    """The machine, the task, and a line a contestant."""
+    batch, *_, height, width = result["input"]
+    threads, kernels = result["threads"], result["kernels"]
+    weights = "its weights" if result["trained"] else "random weights"
+    lines = [
+        f"{result['model']}, {weights}: {result['steps']} steps, batch {batch}, "
+        f"{height} x {width} px, firing rate {result['firing_rate']:.3f}",
+        f"{result['processor']}, {threads} thread{'s' * (threads > 1)}, "
+        f"{kernels or 'no'} kernels, torch {result['torch']}",
+        "",
+    ]
+    if result["why_not"]:
+        lines += [f"The engine is left out, because {result['why_not']}.", ""]
+    base = result["rows"][0]
+    rows: list[Sequence[str]] = [("", "MS", "MS/INPUT", f"TO {base['name'].split(',')[0].upper()}")]
+    for row in result["rows"]:
+        ms = row["median_ms"]
+        to_base = f"{ms / base['median_ms']:.2f}"
+        rows.append((row["name"], f"{ms:.2f}", f"{ms / batch:.2f}", to_base))
+    return [
+        *lines,
+        *table(rows, right=(1, 2, 3)),
+        "",
+        "MS is the median time of a batch, in the faster memory layout, all taking turns.",
+        "bare convolutions: those of all steps at once, and nothing between them",
+        "non-spiking twin: ReLU in the neurons' place, BN folded, ONE pass",
+    ]
 
 
 def finetuned(tuned: Finetuned) -> list[str]:

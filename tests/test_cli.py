@@ -10,7 +10,7 @@ import torch
 
 import msr_zoo
 import msr_zoo_cli
-from msr_zoo import cli, report
+from msr_zoo import at_hand, cli, report
 from msr_zoo.event_input import EventInput
 from msr_zoo.hub import save_pretrained
 from msr_zoo.models import ms_resnet
@@ -97,9 +97,10 @@ def test_version(capsys):
 
 
 def test_list_names_every_model(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "WHEEL", tmp_path / "wheel")
+    for module in (cli, at_hand):
+        monkeypatch.setattr(module, "WHEEL", tmp_path / "wheel")
     monkeypatch.setenv("MSR_ZOO_MIRROR", str(tmp_path / "mirror"))
-    monkeypatch.setattr(cli.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(at_hand.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     for place, name in (("wheel", "msresnet18.in1k"), ("mirror", "msresnet34.in1k")):
         (tmp_path / place / name).mkdir(parents=True)
         (tmp_path / place / name / "model.safetensors").touch()
@@ -178,6 +179,30 @@ def test_predict_a_folder_tells_of_a_bad_picture_and_goes_on(capsys, weights, tm
     assert status == 2
     assert [json.loads(line)["picture"][-5:] for line in out.splitlines()] == ["a.jpg", "c.jpg"]
     assert err == f"msr-zoo: {tmp_path / 'b.jpg'}: not a picture\n"
+
+
+def test_bench(capsys, weights):
+    few = ("--batch", 2, "--seconds", 0.1, "--threads", torch.get_num_threads())
+    status, out, err = run(capsys, "bench", weights, *few, "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    names = [row["name"] for row in result["rows"]]
+    assert {"torch, float32", "bare convolutions, bfloat16"} < set(names)
+    assert {"non-spiking twin, float32", "non-spiking twin, bfloat16"} < set(names)
+    assert ("engine, float32" in names) == (result["why_not"] is None)
+    assert all(row["median_ms"] > 0 and row["n"] >= 3 for row in result["rows"])
+    assert (result["input"], result["steps"]) == ([2, 3, 32, 32], 3)
+    lines = report.bench(result)
+    assert lines[0].startswith(f"{weights}, its weights: 3 steps, batch 2, 32 x 32 px, firing rate")
+    rows = [line.split() for line in lines if line.startswith(tuple(names))]
+    assert len(rows) == len(names)
+    assert rows[0][-1] == "1.00"
+
+
+def test_bench_refuses_in_one_sentence(capsys, tmp_path):
+    assert "--batch must be more than 0, got 0" in refused(capsys, "bench", "--batch", 0)
+    assert "sew_resnet20 is no MS-ResNet" in refused(capsys, "bench", "sew_resnet20")
+    assert "close matches: msresnet" in refused(capsys, "bench", "msresnet19")
 
 
 def test_predict_recordings(capsys, tmp_path):

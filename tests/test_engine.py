@@ -1,6 +1,7 @@
 """The engine against the model that it runs."""
 
 import threading
+from typing import get_args
 
 import pytest
 import torch
@@ -75,10 +76,33 @@ def test_dense_and_event_driven_layers_agree(monkeypatch):
         model = lively(name)
         x = pictures(model, (20, 20))
         engine = EventEngine(model)
-        monkeypatch.setattr(event_blocks, "DENSE_ABOVE", 2.0)
-        events = engine(x)
-        monkeypatch.setattr(event_blocks, "DENSE_ABOVE", -1.0)
-        torch.testing.assert_close(engine(x), events, atol=1e-3, rtol=1e-3)
+        got = {}
+        for path in get_args(event_blocks.Path):
+            monkeypatch.setattr(event_blocks.SpikeLayer, "path", lambda *_, path=path: path)
+            got[path] = engine(x)
+            assert set(engine.paths.values()) == {path}
+        for other in got.values():
+            torch.testing.assert_close(other, got["events"], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_bytes_are_the_models_weights_rounded(monkeypatch, name):
+    model = lively(name)
+    x = pictures(model, (20, 20))
+    engines = {path: EventEngine(model, weights="int8") for path in get_args(event_blocks.Path)}
+    for module_name, module in model.named_modules():
+        if module_name.endswith((".conv1", ".conv2")):
+            unit = module.weight.abs().amax((1, 2, 3), keepdim=True) / 127
+            module.weight.copy_((module.weight / unit).round() * unit)
+    expected = model(x)
+    got = {}
+    for path, engine in engines.items():
+        monkeypatch.setattr(event_blocks.SpikeLayer, "path", lambda *_, path=path: path)
+        got[path] = engine(x)
+        torch.testing.assert_close(got[path], expected, atol=1e-3, rtol=1e-3)
+    # Sums of bytes are exact, so every way gives the same spikes.
+    assert all(torch.equal(got[path], got["events"]) for path in got)
 
 
 @torch.inference_mode()
@@ -128,6 +152,11 @@ def test_a_model_in_training_mode_is_refused():
     model = msr_zoo.create_model("msresnet20").train()
     with pytest.raises(ValueError, match=r"call model\.eval"):
         EventEngine(model)(torch.zeros(1, 3, 32, 32))
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(ValueError, match=r"weights must be one of .*got 'int4'"):
+        EventEngine(lively("cifar"), weights="int4")
 
 
 def test_a_wrong_input_gets_the_models_own_error():

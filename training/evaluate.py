@@ -54,8 +54,7 @@ def main() -> None:
             CIFAR10_TWO_CORES,
             data=options.data,
             batch_size=options.batch_size,
-            num_steps=model.num_steps,
-            early_epochs=0,
+            schedule=f"1x{model.num_steps}",
         )
         batches = open_split(recipe, cfg, train=False, device=device)
     except (ValueError, OSError, RuntimeError) as error:
@@ -97,6 +96,7 @@ def measure(model: Any, batches: Batches) -> dict[str, Any]:
         "top1": by_step[-1:],
         "top1_interval95": wilson_interval(by_step[-1], number),
         "top5": [right_top5 / number],
+        "top5_interval95": wilson_interval(right_top5 / number, number),
         "top1_by_step": by_step,
         "activity": activity.as_dict(),
     }

@@ -26,6 +26,19 @@ DATA_NOTES = {
     ),
 }
 
+FAMILIES = {
+    "msresnet": (
+        "MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural "
+        "network."
+    ),
+    "resnet_twin": (
+        "The non-spiking twin of MS-ResNet: its layers with ReLU for the spiking neurons. It shows "
+        "what the data and the recipe allow."
+    ),
+    "spiking_resnet": "A plain spiking ResNet (Zheng et al., AAAI 2021), a rival of MS-ResNet.",
+    "sew_resnet": "SEW-ResNet (Fang et al., NeurIPS 2021), a rival of MS-ResNet.",
+}
+
 
 def write_reports() -> None:
     """Write every card, and the table between the two marks in README.md."""
@@ -88,6 +101,7 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
     settings = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
+    what = next(text for family, text in FAMILIES.items() if name.startswith(family))
     return f"""---
 license: apache-2.0
 library_name: msr-zoo
@@ -95,8 +109,8 @@ pipeline_tag: image-classification
 tags: [spiking-neural-network, ms-resnet, msr_zoo]
 ---
 # {name}
-MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural network,
-trained by the msr_zoo project; not the authors' weights.
+{what}
+Trained by the msr_zoo project; not the authors' weights.
 
 ```python
 import msr_zoo
@@ -110,7 +124,7 @@ model = msr_zoo.create_model("{name}", pretrained=True)
 | top-1, {results["split"]} split | {_accuracy(results)}; seeds {results["seeds"]} |
 | top-5 | {results["top5"][0]:.2%} |
 | top-1 after step 1 to {results["num_steps"]} | {by_step} |
-| firing rate by stage (spikes a neuron a step) | {rates} |
+| firing rate by stage (spikes a neuron a step) | {rates or "no spikes"} |
 | spikes a neuron a picture | {activity["spikes_per_neuron"]:.3f} |
 | synaptic operations a picture | {operations["ac"]:.4g} AC and {operations["mac"]:.4g} MAC; \
 the non-spiking twin {operations["twin_mac"]:.4g} MAC |

@@ -6,11 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+# From plain C++ to AVX-512 with AMX (int8), which only the dense convolution of spikes uses.
+ISAS = ("portable", "avx2", "avx512", "avx512vbmi2", "amx")
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIGNATURES = {
     "msr_select_isa": [_INT],
+    "msr_isa": [],
     "msr_lif_forward": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT] * 3 + [_INT] * 2,
     "msr_lif_backward": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT] + [_INT] * 2,
     "msr_pack": [_POINTER] * 2 + [_LONG] * 2 + [_INT] * 2,
@@ -39,13 +42,19 @@ def supports(x: Tensor) -> bool:
 
 
 def select_isa(level: int) -> int:
-    """Use portable code (0), AVX2 (1), AVX-512 (2) or AVX-512 with VBMI2 (3); gives what is used.
+    """Use one of `ISAS` by its index; gives what is used.
 
     That is the best below it where the processor lacks what was asked for.
     """
     assert library is not None
     selected: int = library.msr_select_isa(level)
     return selected
+
+
+def isa() -> str:
+    """The instruction set in use."""
+    assert library is not None
+    return ISAS[library.msr_isa()]
 
 
 def forward(

@@ -1,17 +1,17 @@
-"""The event-driven convolution in C++, with the batch norm, shortcut and LIF that follow it."""
+"""The convolution of spikes in C++, with the batch norm, shortcut and LIF that follow it."""
 
 import ctypes
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from msr_zoo.kernels import native
+from msr_zoo.kernels.packing import Packed, lanes_of, pack_tiles, pack_weight, pad_lanes
+
+__all__ = ["Norm", "conv_lif", "dense_lif", "lanes_of", "pack_tiles", "pack_weight", "pad_lanes"]
 
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
-# A list names rows of weights in 16 bits, and 3 x 3 x 4096 rows fit.
-_MAX_LANES = 4096
 
 
 class _ConvLif(ctypes.Structure):
@@ -22,7 +22,7 @@ class _ConvLif(ctypes.Structure):
         *((name, _POINTER) for name in ("residual", "residual_scale", "residual_shift")),
         *((name, _POINTER) for name in ("potential", "fired", "counts")),
         *((name, _LONG) for name in ("T", "B", "H", "W", "lanes_in", "OH", "OW", "lanes_out")),
-        *((name, _LONG) for name in ("dense_step", "residual_step", "kernel", "stride")),
+        *((name, _LONG) for name in ("dense_step", "residual_step", "kernel", "stride", "weights")),
         *((name, _FLOAT) for name in ("decay", "threshold")),
     ]
 
@@ -30,11 +30,6 @@ class _ConvLif(ctypes.Structure):
 if native.library is not None:
     native.library.msr_conv_lif.argtypes = [ctypes.POINTER(_ConvLif), _INT]
     native.library.msr_count_channels.argtypes = [_POINTER] * 2 + [_LONG] * 4
-
-
-def lanes_of(channels: int) -> int:
-    """Channels padded to what the kernels work with: 16, 32 or a multiple of 64."""
-    return next((n for n in (16, 32) if channels <= n), -(-channels // 64) * 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +40,6 @@ class Norm:
     shift: Tensor
 
 
-def pad_lanes(x: Tensor) -> Tensor:
-    """Pad the last dimension, the channels, to lanes; contiguous."""
-    missing = lanes_of(x.shape[-1]) - x.shape[-1]
-    return (F.pad(x, (0, missing)) if missing else x).contiguous()
-
-
-def pack_weight(weight: Tensor) -> Tensor:
-    """(O, I, k, k) float -> (lanes / block, k * k * lanes_in + 1, block), the last row zero."""
-    if lanes_of(weight.shape[1]) > _MAX_LANES:
-        raise ValueError(f"at most {_MAX_LANES} input channels, got {weight.shape[1]}")
-    rows = pad_lanes(weight.permute(0, 2, 3, 1)).flatten(1)  # (O, k * k * lanes_in)
-    rows = F.pad(rows, (0, 1))
-    columns = pad_lanes(rows.T)  # (k * k * lanes_in + 1, lanes_out)
-    block = min(columns.shape[1], 64)
-    return columns.unflatten(1, (-1, block)).transpose(0, 1).contiguous()
-
-
 def silent(steps: int, batch: int, height: int, width: int, channels: int) -> Tensor:
     """No spikes yet: int64 bits (T, B, H + 2, W + 2, words), with a border that stays silent."""
     words = -(-lanes_of(channels) // 64)
@@ -70,7 +48,7 @@ def silent(steps: int, batch: int, height: int, width: int, channels: int) -> Te
 
 def conv_lif(
     spikes: Tensor,
-    weight: Tensor,
+    weight: Packed,
     fired: Tensor,
     *,
     lanes_in: int,
@@ -84,17 +62,16 @@ def conv_lif(
 ) -> Tensor:
     """Write to `fired` the spikes of LIF(norm(conv(spikes)) + residual); give their number a step.
 
-    `weight` comes from `pack_weight`. Residuals and potentials are (T, B, H, W, lanes), with one
-    step where constant in time; the sum is kept in `potential` where given, which may be the
-    residual itself.
+    `weight` comes from `pack_weight` (only spikes cost time) or `pack_tiles` (the rate does not
+    matter). Sums of integers are exact, and `norm` then takes sums in units. Residuals and
+    potentials are (T, B, H, W, lanes), with one step where constant in time; the sum is kept in
+    `potential` where given, which may be the residual itself.
     """
-    lanes_out = weight.shape[0] * weight.shape[2]
-    call = _call(fired, lanes_out, decay, threshold, residual, residual_norm, potential)
-    call.spikes, call.weight = spikes.data_ptr(), weight.data_ptr()
+    call = _call(fired, weight.lanes_out, decay, threshold, residual, residual_norm, potential)
+    call.spikes, call.weight = spikes.data_ptr(), weight.data.data_ptr()
     call.scale, call.shift = norm.scale.data_ptr(), norm.shift.data_ptr()
     call.H, call.W, call.lanes_in = spikes.shape[2] - 2, spikes.shape[3] - 2, lanes_in
-    call.kernel = 1 if weight.shape[1] == lanes_in + 1 else 3
-    call.stride = stride
+    call.kernel, call.stride, call.weights = weight.kernel, stride, weight.layout
     return _run(call)
 
 
@@ -149,7 +126,7 @@ def _run(call: _ConvLif) -> Tensor:
     counts = torch.zeros(call.T, dtype=torch.int64)
     call.counts = counts.data_ptr()
     if native.library.msr_conv_lif(ctypes.byref(call), torch.get_num_threads()):
-        raise MemoryError("no memory for the event-driven convolution")
+        raise MemoryError("no memory for the convolution of spikes")
     return counts
 
 

@@ -7,15 +7,8 @@ import pytest
 import torch
 
 from msr_zoo.events import to_frames
-from msr_zoo.events.simulate import (
-    Sensor,
-    poses,
-    saccades,
-    simulate,
-    simulate_frames,
-    square,
-    triangle,
-)
+from msr_zoo.events.motion import poses, saccades, square, triangle
+from msr_zoo.events.simulate import Sensor, simulate, simulate_frames
 
 from . import slow_camera
 

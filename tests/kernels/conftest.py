@@ -4,10 +4,10 @@ import pytest
 
 from msr_zoo.kernels import native
 
-WIDEST = 3
+WIDEST = len(native.ISAS) - 1
 
 
-@pytest.fixture(params=[0, 1, 2, 3], ids=["portable", "avx2", "avx512", "vbmi2"])
+@pytest.fixture(params=range(len(native.ISAS)), ids=native.ISAS)
 def isa(request):
     """Run a test by one instruction set; skip those that the processor or the library lacks."""
     if native.library is None:

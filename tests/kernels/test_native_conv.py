@@ -1,11 +1,13 @@
-"""The event-driven convolution against torch's, on weights whose sums are exact in float32."""
+"""The convolutions of spikes against torch's, on weights whose sums are exact in float32."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msr_zoo.kernels import native_conv
+from msr_zoo.kernels import native_conv, packing
 
 pytestmark = pytest.mark.usefixtures("isa")
 
@@ -42,25 +44,42 @@ def channels_last(x: Tensor) -> Tensor:
     return native_conv.pad_lanes(x.movedim(2, -1))
 
 
+def packed_as(layout: str, weight: Tensor) -> tuple[packing.Packed, Tensor]:
+    """Weights (multiples of 1/16, at most 1/2) in a layout, and the worth of a unit (O,)."""
+    sixteenth = torch.full(weight.shape[:1], 1 / 16)
+    if layout == "rows":
+        return packing.pack_weight(weight), torch.ones_like(sixteenth)
+    if layout == "tiles of three digits":
+        digits, unit = packing.fixed_point(weight)
+        return packing.pack_tiles(digits), unit
+    units = (weight * 16).to(torch.int8)
+    pack_as = packing.pack_weight if layout == "rows of bytes" else packing.pack_tiles
+    return pack_as(units), sixteenth
+
+
+LAYOUTS = ["rows", "rows of bytes", "tiles", "tiles of three digits"]
 CASES = [((1, 1), 2, 0.6), ((1, 7), 5, 0.2), ((5, 1), 1, 0.2), ((7, 9), 5, 0.2), ((2, 3), 3, 1.0)]
-CHANNELS = [(1, 1), (3, 16), (16, 16), (16, 32), (17, 33), (64, 64), (65, 130), (128, 7)]
+CHANNELS = [(1, 1), (3, 32), (17, 33), (64, 64), (65, 130), (128, 7)]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("channels_in", "channels_out"), CHANNELS)
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
-def test_equals_torch(channels_in, channels_out, kernel, stride):
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 2)])
+def test_equals_torch(channels_in, channels_out, kernel, stride, layout):
     torch.manual_seed(channels_in * channels_out + kernel + stride)
     norms = {}
     for name in ("norm", "residual_norm"):
         scale, shift = (torch.randint(-4, 5, (channels_out,)) / 4 for _ in range(2))
         norms[name] = (scale, shift)
+    weight = torch.randint(-8, 9, (channels_out, channels_in, kernel, kernel)) / 16
+    packed_weight, unit = packed_as(layout, weight)
     packed = {
         name: native_conv.Norm(
             scale=native_conv.pad_lanes(scale), shift=native_conv.pad_lanes(shift)
         )
         for name, (scale, shift) in norms.items()
     }
-    weight = torch.randint(-8, 9, (channels_out, channels_in, kernel, kernel)) / 16
+    in_units = replace(packed["norm"], scale=packed["norm"].scale * native_conv.pad_lanes(unit))
     for (height, width), steps, rate in CASES:
         spikes = (torch.rand(steps, 2, channels_in, height, width) < rate).float()
         convolved = F.conv2d(spikes.flatten(0, 1), weight, None, stride, kernel // 2)
@@ -75,7 +94,7 @@ def test_equals_torch(channels_in, channels_out, kernel, stride):
         kept = channels_last(residual).clone()  # written in place
         counts = native_conv.conv_lif(
             pack(spikes),
-            native_conv.pack_weight(weight),
+            packed_weight,
             fired,
             lanes_in=native_conv.lanes_of(channels_in),
             stride=stride,
@@ -83,11 +102,11 @@ def test_equals_torch(channels_in, channels_out, kernel, stride):
             threshold=THRESHOLD,
             residual=kept,
             potential=kept,
-            **packed,
+            norm=in_units,
+            residual_norm=packed["residual_norm"],
         )
         assert torch.equal(kept, channels_last(expected))
         assert torch.equal(fired, pack(slow_lif(expected)))
-        assert torch.equal(unpack(fired, channels_out), slow_lif(expected))
         assert torch.equal(counts, slow_lif(expected).flatten(1).sum(1).long())
 
         again = torch.zeros_like(fired)
@@ -113,3 +132,63 @@ def test_a_constant_input_is_read_at_every_step():
     counts = native_conv.count_channels(fired)
     assert torch.equal(counts[:, :19], expected.sum((0, 3, 4)).int())
     assert counts[:, 19:].sum() == 0
+
+
+def sums_of(packed: packing.Packed, unit: Tensor, spikes: Tensor) -> Tensor:
+    """The 3 x 3 convolution of (T, B, C, H, W), in the units' worth."""
+    channels = len(unit)
+    fired = native_conv.silent(*spikes.shape[:2], *spikes.shape[3:], channels)
+    sums = torch.empty(*spikes.shape[:2], *spikes.shape[3:], packed.lanes_out)
+    norm = native_conv.Norm(scale=native_conv.pad_lanes(unit), shift=torch.zeros(packed.lanes_out))
+    native_conv.conv_lif(
+        pack(spikes),
+        packed,
+        fired,
+        lanes_in=native_conv.lanes_of(spikes.shape[2]),
+        stride=1,
+        norm=norm,
+        decay=DECAY,
+        threshold=THRESHOLD,
+        potential=sums,
+    )
+    return sums[..., :channels].movedim(-1, 2)
+
+
+@pytest.mark.parametrize("channels_in", [16, 300])
+@pytest.mark.parametrize("channels_out", [16, 32, 70])
+def test_sums_of_the_largest_bytes_are_exact(channels_in, channels_out):
+    torch.manual_seed(0)
+    for low, high in ((-127, 128), (127, 128), (-127, -126)):
+        units = torch.randint(low, high, (channels_out, channels_in, 3, 3), dtype=torch.int8)
+        spikes = torch.ones(2, 1, channels_in, 4, 3)
+        expected = F.conv2d(spikes[:, 0].long(), units.long(), None, 1, 1)  # integers in torch
+        for pack_as in (packing.pack_weight, packing.pack_tiles):
+            got = sums_of(pack_as(units), torch.ones(channels_out), spikes)
+            assert torch.equal(got[:, 0].long(), expected)
+
+
+def test_three_digits_are_closer_to_float64_than_float32_additions():
+    torch.manual_seed(0)
+    weight = torch.randn(64, 64, 3, 3) * torch.logspace(-6, 4, 64)[:, None, None, None]
+    weight[3] = 0
+    spikes = (torch.rand(3, 1, 64, 9, 9) < 0.3).float()
+    exact = F.conv2d(spikes[:, 0].double(), weight.double(), None, 1, 1)
+    digits, unit = packing.fixed_point(weight)
+    sums = sums_of(packing.pack_tiles(digits), unit, spikes)[:, 0]
+    additions = sums_of(packing.pack_weight(weight), torch.ones(64), spikes)[:, 0]
+    assert (sums[:, 3] == 0).all()
+    others = torch.arange(64) != 3
+    error, usual = (
+        ((x - exact).square().mean((0, 2, 3)).sqrt() / weight.abs().amax((1, 2, 3)))[others].mean()
+        for x in (sums, additions)
+    )
+    assert 0 < error < 0.8 * usual
+
+
+def test_digits_reach_the_largest_and_the_smallest_weights():
+    largest = torch.tensor([1.0, -1.0, 2.0**-126, 0.996, 0.997, 3e38, 0.0]).view(-1, 1, 1, 1)
+    digits, unit = packing.fixed_point(largest)
+    assert digits.abs().max() <= 127 * (1 + 256 + 65536)
+    worth = digits.double() * unit.double().view(-1, 1, 1, 1)
+    assert ((worth - largest.double()).abs() <= largest.double().abs() * 2.0**-23).all()
+    assert digits.flatten()[-1] == 0

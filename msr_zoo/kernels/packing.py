@@ -1,0 +1,98 @@
+"""Weights of a convolution of spikes in the layouts of the native kernels (csrc/conv.h)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A list names rows of weights in 16 bits, and 3 x 3 x 4096 rows fit.
+_MAX_LANES = 4096
+FLOAT_ROWS, BYTE_ROWS, TILES, TILES_3 = range(4)
+# The largest number of three digits from -128 to 127: 127 * (1 + 256 + 65536).
+_MOST_24 = 8_355_711
+
+
+def lanes_of(channels: int) -> int:
+    """Channels padded to what the kernels work with: 16, 32 or a multiple of 64."""
+    return next((n for n in (16, 32) if channels <= n), -(-channels // 64) * 64)
+
+
+def pad_lanes(x: Tensor) -> Tensor:
+    """Pad the last dimension, the channels, to lanes; contiguous."""
+    missing = lanes_of(x.shape[-1]) - x.shape[-1]
+    return (F.pad(x, (0, missing)) if missing else x).contiguous()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Weights as one of the kernels reads them."""
+
+    data: Tensor
+    layout: int
+    lanes_out: int
+    kernel: int
+
+
+def pack_weight(weight: Tensor) -> Packed:
+    """Pack (O, I, k, k) for the event-driven kernels: float32, or int8 whose sums are int32."""
+    rows = F.pad(_rows(weight), (0, 1))  # one row of zeros behind the others
+    columns = pad_lanes(rows.T)  # (k * k * lanes_in + 1, lanes_out)
+    block = min(columns.shape[1], 64)
+    return Packed(
+        data=columns.unflatten(1, (-1, block)).transpose(0, 1).contiguous(),
+        layout=BYTE_ROWS if weight.dtype == torch.int8 else FLOAT_ROWS,
+        lanes_out=columns.shape[1],
+        kernel=weight.shape[2],
+    )
+
+
+def pack_tiles(weight: Tensor) -> Packed:
+    """Pack (O, I, k, k) for the dense kernel: int8, or int32 that `fixed_point` gave."""
+    rows = _rows(weight)
+    rows = F.pad(rows, (0, -rows.shape[1] % 64, 0, lanes_of(rows.shape[0]) - rows.shape[0]))
+    digits = [rows]
+    if weight.dtype != torch.int8:
+        low = _last_digit(rows)
+        rest = (rows - low) >> 8
+        middle = _last_digit(rest)
+        digits = [low, middle, (rest - middle) >> 8]
+    planes = torch.stack([digit.to(torch.int8) for digit in digits])
+    # (digits, outputs / 16, 16, words, 16, 4 inputs) -> (outputs / 16, words, digits, 16, 16, 4)
+    planes = planes.unflatten(2, (-1, 16, 4)).unflatten(1, (-1, 16))
+    return Packed(
+        data=planes.permute(1, 3, 0, 4, 2, 5).contiguous(),
+        layout=TILES if len(digits) == 1 else TILES_3,
+        lanes_out=rows.shape[0],
+        kernel=weight.shape[2],
+    )
+
+
+def fixed_point(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Float weights (O, I, k, k) as int32 of 24 bits, and the power of two (O,) of a unit.
+
+    The error of a weight is at most 2**-23 of the largest one of its output channel, so sums are
+    closer to the real ones than float32 additions are.
+    """
+    largest = weight.abs().amax((1, 2, 3)).double()
+    unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest / _MOST_24).exponent)
+    return (weight / unit[:, None, None, None]).round().int(), unit.float()
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Float weights (O, I, k, k) as int8, and what a unit of each channel (O,) is worth."""
+    largest = weight.abs().amax((1, 2, 3))
+    unit = torch.where(largest > 0, largest, 1.0) / 127
+    return (weight / unit[:, None, None, None]).round().to(torch.int8), unit
+
+
+def _last_digit(x: Tensor) -> Tensor:
+    """What is left of integers modulo 256, from -128 to 127."""
+    return ((x + 128) & 255) - 128
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """(O, I, k, k) -> (O, k * k * lanes_in)."""
+    if lanes_of(weight.shape[1]) > _MAX_LANES:
+        raise ValueError(f"at most {_MAX_LANES} input channels, got {weight.shape[1]}")
+    return pad_lanes(weight.permute(0, 2, 3, 1)).flatten(1)
