@@ -23,7 +23,7 @@ from msr_zoo.registry import create_model, load_pretrained, model_info
 
 __all__ = ["EVENTS", "PICTURES", "Finetuned", "Tuning", "finetune"]
 
-EVENTS = Tuning()
+EVENTS = Tuning(epochs=24, early_epochs=16, lr=4e-3)
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
@@ -31,7 +31,7 @@ MOTION = Motion(
     )
 )
 UPRIGHT = Motion(augmentation=Augmentation(shift=3, rotate=15, scale=0.15, thin=0.5))
-NUM_STEPS, SIDE = 4, 48  # of event frames
+NUM_STEPS, SIDE = 2, 48  # of event frames
 
 
 @dataclass(frozen=True)
