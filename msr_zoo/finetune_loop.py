@@ -3,9 +3,9 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class Tuning:
             raise ValueError("a recipe needs an epoch, a sample a batch and some patience")
         if not 0 <= self.early_epochs < self.epochs:
             raise ValueError(f"early_epochs must lie below {self.epochs}, got {self.early_epochs}")
+
+    def changed(self, changes: Mapping[str, Any]) -> "Tuning":
+        """With other values; the share of early epochs stays as it is unless they are changed."""
+        early = self.early_epochs * changes.get("epochs", self.epochs) // self.epochs
+        return replace(self, **{"early_epochs": early, **changes})
 
 
 def tune(

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,7 +78,7 @@ def finetune(
     root, report = Path(root), report or (lambda line: None)
     pictures = are_pictures(root)
     name = model or ("msresnet20.cifar10" if pictures else "msresnet20_dvs")
-    recipe = replace(PICTURES if pictures else EVENTS, **(changes or {}))
+    recipe = (PICTURES if pictures else EVENTS).changed(changes or {})
     arch = Path(name).name.partition(".")[0]
     folder = Path(out or f"{arch}.{root.resolve().name}")
     check_new(folder)

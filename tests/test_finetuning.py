@@ -257,6 +257,13 @@ def test_confusion_is_darkest_where_all_are():
     assert min(shades[0][1], shades[2][0]) > shades[1][0]
 
 
+def test_fewer_epochs_keep_the_share_of_early_ones():
+    recipe = Tuning(epochs=24, early_epochs=16)
+    assert [recipe.changed({"epochs": n}).early_epochs for n in (1, 3, 12)] == [0, 2, 8]
+    assert recipe.changed({"epochs": 12, "early_epochs": 1}).early_epochs == 1
+    assert recipe.changed({"lr": 1.0}) == Tuning(epochs=24, early_epochs=16, lr=1.0)
+
+
 def test_impossible_recipes_are_refused():
     with pytest.raises(ValueError, match="needs an epoch"):
         Tuning(patience=0)
