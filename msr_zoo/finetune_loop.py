@@ -117,16 +117,16 @@ def tune(
 
 def _draws(data: Samples, split: Split, size: int) -> Callable[[np.random.Generator], Any]:
     """A function that draws the batches (labels, samples) of one epoch."""
-    own: list[list[int]] = [[] for _ in data.classes]
-    for i in split.train:
-        own[data.samples[i].label].append(i)
+    train = np.array(split.train)
+    labels = np.array([data.samples[i].label for i in split.train])
+    own = [train[labels == label] for label in range(len(data.classes))]
     number = -(-min(max(len(split.train), FEWEST), MOST) // size)
 
     def draw(rng: np.random.Generator) -> list[tuple[Tensor, list[int]]]:
-        labels = rng.integers(len(own), size=(number, size))
+        drawn = rng.integers(len(own), size=(number, size))
         return [
             (torch.from_numpy(batch), [int(rng.choice(own[label])) for label in batch])
-            for batch in labels
+            for batch in drawn
         ]
 
     return draw
