@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from msr_zoo import create_model
+from msr_zoo.event_input import EventInput
 from msr_zoo.events import read_events
 from msr_zoo.predict import EXAMPLE, Predictor
 from msr_zoo.watch.examples import example_recording
+from msr_zoo.watch.shelf import choices, load
 
 # Every text that the output of the player has had, since the page was opened.
 WATCH_STEPS = """() => {
@@ -161,8 +163,11 @@ def test_a_recording(visit, tmp_path):
     page = visit()
     thought(page)
     page.get_by_role("tab", name="Recording").click()
-    thought(page, 10)
-    assert "untrained: random weights" in page.locator(".mz-answer").inner_text()
+    model, source = load(choices(2)[0][1], folders=False)
+    steps = EventInput.of(model).num_steps
+    thought(page, steps)
+    said = "untrained: random weights" in page.locator(".mz-answer").inner_text()
+    assert said == (not source.trained)
     film = page.locator(".mz-film")
     assert "events in 300 ms" in film.inner_text()
     film.get_by_role("button", name="Play").click()
@@ -177,7 +182,7 @@ def test_a_recording(visit, tmp_path):
     page.get_by_label("Clear").last.click()
     page.locator("input[type=file]").last.set_input_files(mine)
     page.get_by_role("img", name=re.compile("Events of mine.csv: 20 k events")).wait_for()
-    thought(page, 10)
+    thought(page, steps)
 
 
 @pytest.mark.slow
