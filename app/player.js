@@ -23,13 +23,18 @@
 
   const shownIn = (player) => Number(player.querySelector("input[type=range]").value);
 
+  function label(name) {
+    const running = timers.has(name);
+    each(document, `[data-player="${name}"] [data-do=play]`, (button) => {
+      button.textContent = running ? "Pause" : "Play";
+      button.setAttribute("aria-pressed", running);
+    });
+  }
+
   function pause(name) {
     clearInterval(timers.get(name));
     timers.delete(name);
-    each(document, `[data-player="${name}"] [data-do=play]`, (button) => {
-      button.textContent = "Play";
-      button.setAttribute("aria-pressed", "false");
-    });
+    label(name);
   }
 
   function play(name) {
@@ -37,11 +42,9 @@
     timers.set(name, setInterval(() => {
       const player = document.querySelector(`[data-player="${name}"]`);
       if (player) show(player, shownIn(player) + 1);
+      label(name);  // the server may have sent the player anew
     }, wait));
-    each(document, `[data-player="${name}"] [data-do=play]`, (button) => {
-      button.textContent = "Pause";
-      button.setAttribute("aria-pressed", "true");
-    });
+    label(name);
   }
 
   // What is shown, as one SVG: the page's own HTML inside, with its styles and colours.
