@@ -54,14 +54,12 @@
     const width = Math.ceil(view.getBoundingClientRect().width);
     const styles = [...document.styleSheets].flatMap((sheet) => {
       try { return [...sheet.cssRules].map((rule) => rule.cssText); } catch { return []; }
-    }).filter((text) => text.includes(".mz") || text.includes("--l0")).join("\n");
+    }).filter((text) => /mz|--l0/.test(text)).join("\n");
     const live = getComputedStyle(view);
-    const names = ["--mz-ink", "--mz-quiet", "--mz-line", "--mz-card", "--mz-page", "--mz-accent"];
-    const variables = names.map((name) => `${name}:${live.getPropertyValue(name)}`).join(";");
     const copy = document.createElement("div");
     copy.setAttribute("xmlns", "http://www.w3.org/1999/xhtml");
     copy.className = document.body.classList.contains("dark") ? "dark" : "";
-    copy.setAttribute("style", `${variables};background:var(--mz-page);padding:16px;` +
+    copy.setAttribute("style", `background:var(--mz-page);padding:16px;` +
       `font:${live.font};color:${live.color}`);
     for (const part of [view, inside]) if (part) copy.append(part.cloneNode(true));
     each(copy, "[hidden], .mz-player", (element) => element.remove());
