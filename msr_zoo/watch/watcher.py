@@ -1,6 +1,8 @@
 """Runs what a visitor asks for, and remembers it while they look at it."""
 
+import ctypes
 import hashlib
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,9 @@ class Watcher:
             raise ValueError(f"{source.name} takes {what}; give one")
         window = (request.begin_ms, request.length_ms) if module.in_chans == 2 else ()
         key = (*_version(request.model), request.steps, digest(seen), *window)
-        return self._traces.get(key, lambda: self._run(model, source, request))
+        seen_by = self._traces.get(key, lambda: self._run(model, source, request))
+        _give_back()
+        return seen_by
 
     def _run(self, model: nn.Module, source: Source, request: Request) -> Trace:
         module: Any = model
@@ -117,6 +121,16 @@ class Watcher:
         _, (begin, end) = self.frames(model, request)
         origin = int(events.t[0])
         return film(events, begin - origin, end - begin, Path(str(request.recording)).name)
+
+
+def _give_back() -> None:
+    """Hand freed memory to the system: glibc keeps it, scattered over the heaps of its threads.
+
+    Without it a server grows by some 100 MB before it stays flat. Costs milliseconds.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
 
 
 def digest(path: str) -> str:
