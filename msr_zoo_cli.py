@@ -41,13 +41,14 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help=text, description=text.capitalize() + ".")
     info.add_argument("name", metavar="NAME", help="a model's name, with or without a tag")
 
-    text = "name what is in pictures, and show how the network spiked"
+    text = "name what is in pictures or event recordings, and show how the network spiked"
     predict = commands.add_parser("predict", help=text, description=text.capitalize() + ".")
     predict.add_argument(
         "pictures",
         nargs="*",
-        metavar="PICTURE",
-        help="a picture, or a folder of pictures, which prints a line of JSON each",
+        metavar="FILE",
+        help="a picture, or an event recording for a model of two channels; or a folder of them, "
+        "which prints a line of JSON each",
     )
     predict.add_argument("--example", action="store_true", help="a picture of a cat we ship")
     predict.add_argument(
@@ -59,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--topk", type=int, default=5, metavar="K", help="labels shown (default: 5)"
     )
-    predict.add_argument("--json", action="store_true", help="print a line of JSON a picture")
+    predict.add_argument("--json", action="store_true", help="print a line of JSON a file")
+    predict.add_argument(
+        "--windows", action="store_true", help="print the best label of each window of a recording"
+    )
 
     text = "turn a checkpoint of the authors into a weights folder"
     convert = commands.add_parser("convert", help=text, description=text.capitalize() + ".")
@@ -74,6 +78,30 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="T",
         help="steps it was trained with (default: the paper's)",
     )
+
+    text = "measure how fast a model runs here, beside what else could do its work"
+    bench = commands.add_parser(
+        "bench",
+        help=text,
+        description=text.capitalize() + ": the engine, torch, the bare convolutions in float32 and "
+        "bfloat16, one pass of the non-spiking twin, and SpikingJelly 2.0 where it is installed.",
+    )
+    bench.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="with a tag, or a weights folder: with its weights; without: random weights that "
+        "fire at a rate of 0.15 (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--batch", type=int, metavar="N", help="inputs at once (default: 32 up to 64 px, else 1)"
+    )
+    bench.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
+    bench.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="measure about so long"
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON")
 
     text = "measure how well each block keeps the norm of gradients"
     isometry = commands.add_parser(

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from spikingjelly.activation_based.neuron import LIFNode
 from torch import Tensor, nn
 
-from benchmarks.rivals import PlainLoop, SpikingJelly, StrictRectangle, ours
+from benchmarks.rivals import PlainLoop, ours
+from msr_zoo.bench.spikingjelly import SpikingJelly
 from msr_zoo.neurons import LIF
 
 
@@ -18,7 +19,7 @@ def check(
     """
     model = ours(name, num_steps, size).to(dtype)
     rivals = {
-        "SpikingJelly": SpikingJelly(model, StrictRectangle()).to(dtype),
+        "SpikingJelly": SpikingJelly(model).to(dtype),
         "plain loop": PlainLoop(model),
     }
     generator = torch.Generator().manual_seed(1)

@@ -15,14 +15,15 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
 
-from benchmarks.rivals import PlainLoop, SpikingJelly, StrictRectangle, bare, ours
+from benchmarks.rivals import PlainLoop, bare, ours
 from benchmarks.timing import provenance, write
+from msr_zoo.bench.spikingjelly import SpikingJelly
 
 GOAL = 0.55  # of SpikingJelly's, in either precision
 
 CONTESTANTS: dict[str, Callable[[Any], nn.Module]] = {
     "msr_zoo": lambda model: model,
-    "SpikingJelly": lambda model: SpikingJelly(model, StrictRectangle()),
+    "SpikingJelly": SpikingJelly,
     # Its own operator takes only smooth surrogates and float32: other gradients, as many bytes.
     "SpikingJelly, sigmoid": lambda model: SpikingJelly(model, surrogate.Sigmoid()),
     "plain loop": PlainLoop,

@@ -1,15 +1,9 @@
 """The networks that ours is measured against, each with weights copied from one of ours."""
 
 import copy
-import itertools
-from collections.abc import Callable
-from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
-from spikingjelly.activation_based.model.ms_resnet import MSResNet as SpikingJellyMSResNet
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import msr_zoo
 from msr_zoo.kernels.reference import lif
@@ -34,74 +28,6 @@ def ours(name: str, num_steps: int, size: int, seed: int = 0) -> MSResNet:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
     return model
-
-
-class _StrictRectangle(torch.autograd.Function):
-    """Spikes where u > threshold, and a gradient of 1 where |u - threshold| < 0.5.
-
-    Keeps what SpikingJelly's own rectangle keeps, so that neither time nor memory differs from it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, distance: Tensor) -> Tensor:
-        ctx.save_for_backward(distance)
-        return (distance > 0).to(distance)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (distance,) = ctx.saved_tensors
-        return (distance.abs() < SURROGATE_WIDTH / 2).to(distance) * grads[0]
-
-
-class StrictRectangle(surrogate.Rect):
-    """SpikingJelly's rectangle with the paper's width and its strict threshold."""
-
-    @staticmethod
-    def spiking_function(x: Tensor, alpha: float) -> Tensor:
-        return _StrictRectangle.apply(x)
-
-
-class _FirstStride1(SpikingJellyMSResNet):
-    """SpikingJelly's network with the paper's first stage for 32 px pictures."""
-
-    _first_stage_stride = 1
-
-
-class SpikingJelly(nn.Module):
-    """SpikingJelly's MSResNet; a call starts from rest, as its users must see to themselves."""
-
-    def __init__(self, like: MSResNet, surrogate_function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        stem = like.stem[0]
-        kind = SpikingJellyMSResNet if len(like.stages) == 4 else _FirstStride1
-        self.net = kind(
-            T=like.num_steps,
-            in_channels=like.in_chans,
-            num_classes=like.num_classes,
-            layers=tuple(len(like.get_submodule(stage)) for stage in like.stages),
-            base_channels=stem.out_channels,
-            stem_kernel_size=stem.kernel_size[0],
-            stem_stride=stem.stride[0],
-            spiking_neuron=neuron.LIFNode,
-            tau=1 / (1 - like.decay),
-            decay_input=False,
-            v_threshold=like.threshold,
-            v_reset=0.0,
-            detach_reset=True,
-            surrogate_function=surrogate_function,
-        )
-        names = {"shortcut": "downsample", "fc": "head"}
-        self.net.load_state_dict(
-            {
-                ".".join(names.get(part, part) for part in key.split(".")): value
-                for key, value in like.state_dict().items()
-            }
-        )
-        self.train(like.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        functional.reset_net(self.net)
-        return self.net(x)
 
 
 class _StepByStep(nn.Module):
@@ -167,19 +93,3 @@ def _plain(conv: nn.Conv2d) -> nn.Conv2d:
     )
     plain.load_state_dict(conv.state_dict())
     return plain
-
-
-def folded(net: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with every batch norm folded into the convolution before it."""
-    net = copy.deepcopy(net).eval()
-    for parent in list(net.modules()):
-        pairs = [("conv1", "bn1"), ("conv2", "bn2")]
-        if isinstance(parent, nn.Sequential):
-            names = list(dict(parent.named_children()))
-            pairs = list(itertools.pairwise(names))
-        for conv, bn in pairs:
-            if isinstance(getattr(parent, bn, None), nn.BatchNorm2d):
-                fused = fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, bn))
-                setattr(parent, conv, fused)
-                setattr(parent, bn, nn.Identity())
-    return net

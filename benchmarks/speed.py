@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.fairness import check
-from benchmarks.rivals import PlainLoop, SpikingJelly, StrictRectangle, bare, folded, ours
+from benchmarks.rivals import PlainLoop, bare, ours
 from benchmarks.timing import interleaved, provenance, write
+from msr_zoo.bench.contestants import folded
+from msr_zoo.bench.spikingjelly import SpikingJelly
 
 # Model, pixels, batches of inference, batch of training.
 CASES = {
@@ -30,10 +32,6 @@ PRECISIONS = (torch.float32, torch.bfloat16)
 NUM_STEPS = 6
 
 
-def spikingjelly(model: Any) -> nn.Module:
-    return SpikingJelly(model, StrictRectangle())
-
-
 def contestants(
     model: Any, *, training: bool, compiled: bool
 ) -> dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], bool]]:
@@ -43,21 +41,17 @@ def contestants(
     fold = (lambda net: net) if training else folded
     entries = {
         "msr_zoo": (lambda: model, both, False),
-        "SpikingJelly": (lambda: spikingjelly(model), both, False),
+        "SpikingJelly": (lambda: SpikingJelly(model), both, False),
         "plain loop": (lambda: PlainLoop(model), ("contiguous",), False),
         "bare convolutions": (lambda: fold(bare(model)), both, False),
     }
     if compiled:
         entries |= {
             "msr_zoo, compiled": (lambda: fold(model), last, True),
-            "SpikingJelly, compiled": (lambda: spikingjelly_folded(model, fold), last, True),
+            "SpikingJelly, compiled": (lambda: fold(SpikingJelly(model)), last, True),
             "bare convolutions, compiled": (lambda: fold(bare(model)), last, True),
         }
     return entries
-
-
-def spikingjelly_folded(model: Any, fold: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    return fold(spikingjelly(model))
 
 
 def compile_net(net: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from torch import nn
 from tqdm import tqdm
 
 from msr_zoo import report
+from msr_zoo.bench.measure import measure
 from msr_zoo.convert import convert_checkpoint
+from msr_zoo.event_input import recordings_in
+from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
+from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
 from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
@@ -83,32 +88,40 @@ def info(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     if not args.pictures and not args.example:
-        raise ValueError("give a picture, a folder of pictures, or --example")
+        raise ValueError("give a picture, a recording, a folder of them, or --example")
     if args.topk < 1:
         raise ValueError(f"--topk must be at least 1, got {args.topk}")
     paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
     as_json = args.json or any(Path(path).is_dir() for path in paths)
-    files = [file for path in paths for file in pictures_in(path)]
     predictor = Predictor(_load(args.model), top_k=args.topk)
+    if predictor.takes_recordings and args.example:
+        raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
+    files_in = recordings_in if predictor.takes_recordings else pictures_in
+    files = [file for path in paths for file in files_in(path)]
     status = 0
-    for file in tqdm(files, unit="picture", disable=None if len(files) > 1 else True, leave=False):
+    for file in tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False):
         try:
-            result = predictor(file)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DamagedRecordingWarning)
+                result = predictor(file)
         except ValueError as error:
             # One bad picture does not take the answers on the others away.
             tqdm.write(f"msr-zoo: {error}", file=sys.stderr)
             status = 2
             continue
+        for warning in caught:
+            tqdm.write(f"msr-zoo: {warning.message}", file=sys.stderr)
         with tqdm.external_write_mode(file=sys.stdout):
-            _show(result, args.model, as_json, last=file == files[-1])
+            _show(result, args, as_json, last=file == files[-1])
     return status
 
 
-def _show(result: Prediction, model: str, as_json: bool, last: bool) -> None:
+def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: bool) -> None:
     if as_json:
-        print(json.dumps({"model": model, **result.as_dict()}), flush=True)
+        print(json.dumps({"model": args.model, **result.as_dict()}), flush=True)
     else:
-        print("\n".join(report.prediction(result, model)) + ("" if last else "\n"), flush=True)
+        lines = report.prediction(result, args.model, windows=args.windows)
+        print("\n".join(lines) + ("" if last else "\n"), flush=True)
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -116,6 +129,28 @@ def convert(args: argparse.Namespace) -> int:
         model_info(args.arch)  # raises, and names close matches
     out = convert_checkpoint(args.checkpoint, args.arch, args.out, num_steps=args.num_steps)
     print(f"Wrote {out}; try: msr-zoo predict --example --model {out}")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    for name in ("batch", "threads", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name} must be more than 0, got {value:g}")
+    trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
+    torch.manual_seed(0)  # an untrained network is the same one every time
+    model: Any = _load(args.name) if trained else create_model(args.name, zero_init_last=False)
+    pixels = model.pretrained_cfg["input_size"][-1]
+    if type(model) is not MSResNet:
+        raise ValueError(f"{args.name} is no MS-ResNet, and the comparison is made for these")
+    batch = args.batch or (32 if pixels <= 64 else 1)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    result = measure(args.name, model.eval(), batch, trained=trained, seconds=args.seconds)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(report.bench(result)))
     return 0
 
 
@@ -139,6 +174,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": predict,
     "convert": convert,
     "isometry": isometry,
+    "bench": bench,
 }
 
 

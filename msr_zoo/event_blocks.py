@@ -71,8 +71,8 @@ class SpikeLayer:
     def _tiles(self) -> tuple[Packed, Norm]:
         if self.kind == "int8":
             return packing.pack_tiles(self._values()), self.norm
-        digits, unit = packing.fixed_point(self.weight)
-        return packing.pack_tiles(digits), _in_units(self.norm, unit)
+        packed, unit = packing.pack_fixed_point(self.weight)
+        return packed, _in_units(self.norm, unit)
 
     def path(self, rate: float) -> Path:
         """The fastest way at a firing rate."""

@@ -13,18 +13,24 @@ from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
+from msr_zoo.event_input import EventInput
 from msr_zoo.neurons import LIF, SURROGATE_WIDTH
 from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
 
 
 def save_pretrained(
-    model: nn.Module, folder: str | Path, *, card: str, full_precision: bool = False
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    card: str,
+    full_precision: bool = False,
+    events: EventInput | None = None,
 ) -> str:
     """Write model.safetensors, config.json and README.md; gives the sha256 of the weights.
 
     Convolution and linear tensors are stored in float16 unless `full_precision` is set, so logits
-    of the stored model differ by that rounding; batch-norm tensors stay float32. `folder` must be
-    new or empty.
+    of the stored model differ by that rounding; batch-norm tensors stay float32. `events` tells
+    how recordings become the model's input. `folder` must be new or empty.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if not full_precision:
@@ -33,7 +39,7 @@ def save_pretrained(
         save_file(tensors, part / WEIGHTS_NAME, metadata={"format": "pt"})
         # safetensors closes its files to others; an installed package is for all.
         (part / WEIGHTS_NAME).chmod(0o644)
-        _save_config(model, part / "config.json")
+        _save_config(model, part / "config.json", events)
         (part / "README.md").write_text(card, encoding="utf-8")
         digest = digest_of(part / WEIGHTS_NAME)
     return digest
@@ -45,6 +51,7 @@ def push_to_hub(
     *,
     card: str,
     full_precision: bool = False,
+    events: EventInput | None = None,
     token: str | None = None,
     private: bool = False,
     commit_message: str = "Add model",
@@ -52,7 +59,7 @@ def push_to_hub(
     """Create the repository if need be and upload a weights folder; gives the URL of the commit."""
     api = huggingface_hub.HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(model, folder, card=card, full_precision=full_precision)
+        save_pretrained(model, folder, card=card, full_precision=full_precision, events=events)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         commit = api.upload_folder(
             repo_id=repo_id, folder_path=folder, commit_message=commit_message
@@ -71,7 +78,7 @@ def _halved(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return half
 
 
-def _save_config(model: Any, file: Path) -> None:
+def _save_config(model: Any, file: Path, events: EventInput | None = None) -> None:
     """timm's layout, with every argument that the output depends on, and a `spiking` section."""
     # Not tensors, so a strict load cannot notice a wrong one.
     steps = {
@@ -93,6 +100,8 @@ def _save_config(model: Any, file: Path) -> None:
             "reset": "hard",
             "surrogate": f"rectangle of width {SURROGATE_WIDTH:g}",
         }
+    if events is not None:
+        sections.setdefault("spiking", {})["events"] = events.as_dict()
     save_config_for_hf(model, str(file), model_config=sections, model_args=steps)
 
 

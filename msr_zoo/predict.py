@@ -1,6 +1,8 @@
-"""A picture in; labels with probabilities, and the activity that led to them, out."""
+"""A picture or recording in; labels with probabilities, and the activity behind them, out."""
 
-from collections.abc import Mapping
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,63 +11,152 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
-from torch import nn
+from torch import Tensor, nn
 
 from msr_zoo.activity import Activity, record_activity
+from msr_zoo.engine import EventEngine
+from msr_zoo.event_blocks import why_not
+from msr_zoo.event_input import EventInput, read_recording
+from msr_zoo.events import Events
+from msr_zoo.tally import Tally
 
-__all__ = ["EXAMPLE", "Prediction", "Predictor", "pictures_in", "read_picture"]
+__all__ = ["EXAMPLE", "Prediction", "Predictor", "WindowPrediction", "pictures_in", "read_picture"]
 
 EXAMPLE = Path(__file__).parent / "examples" / "chelsea.jpg"
 
 
+# Windows of a recording that are run together.
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """The best labels of one window of a recording, from `begin` to `end` in µs of its clock."""
+
+    begin: int
+    end: int
+    labels: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return {"begin_us": self.begin, "end_us": self.end, "labels": _listed(self.labels)}
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """The best labels with their probabilities, best first, and what the network did for them."""
+    """The best labels with their probabilities, best first, and what the network did for them.
+
+    Of a recording, the probabilities are means over its windows, and the activity is that for one
+    of them.
+    """
 
     picture: str
     labels: Mapping[str, float]
     activity: Activity
+    windows: tuple[WindowPrediction, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON can hold; counts and joules are for this one picture."""
-        labels = [{"label": name, "probability": p} for name, p in self.labels.items()]
-        return {"picture": self.picture, "labels": labels, **self.activity.as_dict()}
+        """What JSON can hold; counts and joules are for this one picture, or for one window."""
+        labels = {"labels": _listed(self.labels)}
+        if not self.windows:
+            return {"picture": self.picture, **labels, **self.activity.as_dict()}
+        windows = {"windows": [window.as_dict() for window in self.windows]}
+        return {"recording": self.picture, **labels, **windows, **self.activity.as_dict()}
+
+
+def _listed(labels: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [{"label": name, "probability": p} for name, p in labels.items()]
 
 
 class Predictor:
     """Names what is in a picture, prepared as the model's `pretrained_cfg` asks.
 
-    The model is set to evaluation. Raises ValueError if its input has not three channels.
+    A model of two channels takes event recordings instead, in the windows that its config.json
+    tells of. The model is set to evaluation, and where it can be, it is run by the `EventEngine`,
+    with the weights of now. Raises ValueError if its input has neither two nor three channels.
     """
 
     def __init__(self, model: nn.Module, *, top_k: int = 5) -> None:
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
         self.model: Any = model.eval()
-        if self.model.in_chans != 3:
+        if self.model.in_chans not in (2, 3):
             raise ValueError(
-                f"a picture has 3 channels, and this model takes {self.model.in_chans}"
+                "a picture has 3 channels and a recording 2, and this model takes "
+                f"{self.model.in_chans}"
             )
         self.labels = label_names(self.model)
         self.top_k = min(top_k, len(self.labels))
-        config = resolve_data_config(model=model)
-        self.transform = create_transform(**config)
+        self.takes_recordings = self.model.in_chans == 2
+        if self.takes_recordings:
+            self.event_input = EventInput.of(model)
+        else:
+            self.transform = create_transform(**resolve_data_config(model=model))
+        self._engine = None if why_not(model) else EventEngine(model)
+        self._tally = Tally(self.model) if self._engine else None
+        self._one_at_a_time = threading.Lock()
 
     @torch.inference_mode()
     def __call__(
-        self, picture: str | Path | Image.Image, *, keep_spikes: bool = False
+        self, source: str | Path | Image.Image | Events, *, keep_spikes: bool = False
     ) -> Prediction:
-        """Predict one picture; `keep_spikes` keeps the spikes of every layer in its activity."""
-        if isinstance(picture, Image.Image):
-            name, image = "picture", as_rgb(picture)
+        """Predict one picture, or one recording.
+
+        `keep_spikes` keeps the spikes of every layer in the activity, and torch runs the model.
+        """
+        if self.takes_recordings:
+            if isinstance(source, Image.Image):
+                raise ValueError("this model takes event recordings, not pictures")
+            name = "recording" if isinstance(source, Events) else str(source)
+            events = source if isinstance(source, Events) else read_recording(source)
+            return self._recording(name, events, keep_spikes)
+        if isinstance(source, Events):
+            raise ValueError("this model takes pictures, not event recordings")
+        if isinstance(source, Image.Image):
+            name, image = "picture", as_rgb(source)
         else:
-            name, image = str(picture), read_picture(picture)
-        x = self.transform(image).unsqueeze(0).to(next(self.model.parameters()).device)
-        with record_activity(self.model, keep_spikes=keep_spikes) as activity:
-            logits = self.model(x)[0]
-        best, indices = logits.float().softmax(0).topk(self.top_k)
+            name, image = str(source), read_picture(source)
+        probabilities, activity = self._run([self.transform(image).unsqueeze(0)], keep_spikes)
+        return Prediction(name, self._best(probabilities[0]), activity)
+
+    def _recording(self, name: str, events: Events, keep_spikes: bool) -> Prediction:
+        intervals: list[tuple[int, int]] = []
+
+        def batches() -> Iterator[Tensor]:
+            windows = self.event_input.windows(events)
+            while part := list(itertools.islice(windows, BATCH)):
+                intervals.extend(interval for interval, _ in part)
+                yield torch.stack([frames for _, frames in part])
+
+        probabilities, activity = self._run(batches(), keep_spikes)
+        if not intervals:
+            raise ValueError(f"{name}: no window has {self.event_input.min_events} events")
+        windows = tuple(
+            WindowPrediction(begin, end, self._best(p))
+            for (begin, end), p in zip(intervals, probabilities, strict=True)
+        )
+        return Prediction(name, self._best(probabilities.mean(0)), activity, windows)
+
+    def _run(self, batches: Iterable[Tensor], keep_spikes: bool) -> tuple[Tensor, Activity]:
+        """Probabilities (inputs, classes), and the activity over all of the inputs."""
+        device = next(self.model.parameters()).device
+        logits = [torch.empty(0, len(self.labels))]
+        if keep_spikes or self._engine is None or self._tally is None or device.type != "cpu":
+            with record_activity(self.model, keep_spikes=keep_spikes) as activity:
+                logits += [self.model(x.to(device)).float().cpu() for x in batches]
+            return torch.cat(logits).softmax(1), activity
+        activity = Activity()
+        for x in batches:
+            # The rates are those of the engine's latest call, in whatever thread that was.
+            with self._one_at_a_time:
+                logits.append(self._engine(x))
+                self._tally.add(activity, x.shape, self._engine.activity)
+        return torch.cat(logits).softmax(1), activity
+
+    def _best(self, probabilities: Tensor) -> dict[str, float]:
+        best, indices = probabilities.topk(self.top_k)
         pairs = zip(indices.tolist(), best.tolist(), strict=True)
-        return Prediction(name, {self.labels[i]: p for i, p in pairs}, activity)
+        return {self.labels[i]: p for i, p in pairs}
 
 
 def label_names(model: Any) -> list[str]:

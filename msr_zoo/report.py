@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msr_zoo.isometry import BlockIsometry, mean_and_deviation
 from msr_zoo.predict import Prediction
@@ -56,16 +57,20 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     ]
 
 
-def prediction(result: Prediction, model: str) -> list[str]:
-    """The report on one picture."""
+def prediction(result: Prediction, model: str, *, windows: bool = False) -> list[str]:
+    """The report on one picture or recording; with `windows`, on each of a recording's too."""
     activity, total = result.activity, result.activity.total
     steps = max((len(rates) for rates in activity.rates.values()), default=1)
+    count = len(result.windows)
+    over = f", mean over {count} window{'s' * (count > 1)}" if count else ""
     lines = [
         Path(result.picture).name,
-        f"{model}, {steps} step{'s' * (steps > 1)}",
+        f"{model}, {steps} step{'s' * (steps > 1)}{over}",
         "",
         *bars({name: 100 * p for name, p in result.labels.items()}, " %", 1),
     ]
+    if windows and count:
+        lines += ["", *_windows(result)]
     if activity.rates:
         rates = {stage: float(rates.mean()) for stage, rates in activity.stage_rates.items()}
         neurons = sum(activity.neurons.values())
@@ -84,6 +89,47 @@ def prediction(result: Prediction, model: str) -> list[str]:
         f"Energy              {microjoules(total.joules)}; the same network without spikes "
         f"{microjoules(total.twin_joules)}",
         "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
+    ]
+
+
+def _windows(result: Prediction) -> list[str]:
+    """A line a window: seconds since the first one began, the best label, its probability."""
+    start = result.windows[0].begin
+    rows = [("FROM, s", "TO, s", "LABEL", "%")]
+    for window in result.windows:
+        label, probability = next(iter(window.labels.items()))
+        begin, end = ((t - start) / 1e6 for t in (window.begin, window.end))
+        rows.append((f"{begin:.3f}", f"{end:.3f}", _cut(label), f"{100 * probability:.1f}"))
+    return table(rows, right=(0, 1, 3))
+
+
+def bench(result: Mapping[str, Any]) -> list[str]:
+    """The machine, the task, and a line a contestant."""
+    batch, *_, height, width = result["input"]
+    threads, kernels = result["threads"], result["kernels"]
+    weights = "its weights" if result["trained"] else "random weights"
+    lines = [
+        f"{result['model']}, {weights}: {result['steps']} steps, batch {batch}, "
+        f"{height} x {width} px, firing rate {result['firing_rate']:.3f}",
+        f"{result['processor']}, {threads} thread{'s' * (threads > 1)}, "
+        f"{kernels or 'no'} kernels, torch {result['torch']}",
+        "",
+    ]
+    if result["why_not"]:
+        lines += [f"The engine is left out, because {result['why_not']}.", ""]
+    base = result["rows"][0]
+    rows: list[Sequence[str]] = [("", "MS", "MS/INPUT", f"TO {base['name'].split(',')[0].upper()}")]
+    for row in result["rows"]:
+        ms = row["median_ms"]
+        to_base = f"{ms / base['median_ms']:.2f}"
+        rows.append((row["name"], f"{ms:.2f}", f"{ms / batch:.2f}", to_base))
+    return [
+        *lines,
+        *table(rows, right=(1, 2, 3)),
+        "",
+        "MS is the median time of a batch, in the faster memory layout, all taking turns.",
+        "bare convolutions: those of all steps at once, and nothing between them",
+        "non-spiking twin: ReLU in the neurons' place, BN folded, ONE pass",
     ]
 
 

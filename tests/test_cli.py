@@ -11,6 +11,7 @@ import torch
 import msr_zoo
 import msr_zoo_cli
 from msr_zoo import cli, report
+from msr_zoo.event_input import EventInput
 from msr_zoo.hub import save_pretrained
 from msr_zoo.models import ms_resnet
 from msr_zoo.predict import EXAMPLE
@@ -177,6 +178,52 @@ def test_predict_a_folder_tells_of_a_bad_picture_and_goes_on(capsys, weights, tm
     assert status == 2
     assert [json.loads(line)["picture"][-5:] for line in out.splitlines()] == ["a.jpg", "c.jpg"]
     assert err == f"msr-zoo: {tmp_path / 'b.jpg'}: not a picture\n"
+
+
+def test_bench(capsys, weights):
+    few = ("--batch", 2, "--seconds", 0.1, "--threads", torch.get_num_threads())
+    status, out, err = run(capsys, "bench", weights, *few, "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    names = [row["name"] for row in result["rows"]]
+    assert {"torch, float32", "bare convolutions, bfloat16"} < set(names)
+    assert {"non-spiking twin, float32", "non-spiking twin, bfloat16"} < set(names)
+    assert ("engine, float32" in names) == (result["why_not"] is None)
+    assert all(row["median_ms"] > 0 and row["n"] >= 3 for row in result["rows"])
+    assert (result["input"], result["steps"]) == ([2, 3, 32, 32], 3)
+    lines = report.bench(result)
+    assert lines[0].startswith(f"{weights}, its weights: 3 steps, batch 2, 32 x 32 px, firing rate")
+    rows = [line.split() for line in lines if "float" in line]
+    assert len(rows) == len(names)
+    assert rows[0][-1] == "1.00"
+
+
+def test_bench_refuses_in_one_sentence(capsys, tmp_path):
+    assert "--batch must be more than 0, got 0" in refused(capsys, "bench", "--batch", 0)
+    assert "sew_resnet20 is no MS-ResNet" in refused(capsys, "bench", "sew_resnet20")
+    assert "close matches: msresnet" in refused(capsys, "bench", "msresnet19")
+
+
+def test_predict_recordings(capsys, tmp_path):
+    torch.manual_seed(0)
+    model = msr_zoo.create_model("msresnet20_dvs", num_classes=3, zero_init_last=False)
+    wanted = EventInput(window_us=50_000, num_steps=2, size=(16, 16))
+    msr_zoo.save_pretrained(model, tmp_path / "dvs", card="", events=wanted)
+    lines = [f"{1000 * i},{i % 16},{i % 16},{i % 2}" for i in range(102)]
+    (tmp_path / "dot.csv").write_text("\n".join(["t,x,y,p", *lines, "102000,70000,"]))
+    argv = ("predict", tmp_path / "dot.csv", "--model", tmp_path / "dvs")
+    status, out, err = run(capsys, *argv, "--windows")
+    assert status == 0
+    assert "dot.csv" in err
+    assert err.startswith("msr-zoo: ")
+    assert err.count("\n") == 1
+    assert out.splitlines()[1] == f"{tmp_path / 'dvs'}, 2 steps, mean over 2 windows"
+    rows = [line.split()[:2] for line in out.splitlines() if "class" in line]
+    assert rows[-2:] == [["0.000", "0.050"], ["0.050", "0.100"]]
+    status, out, err = run(capsys, *argv, "--json")
+    assert [w["begin_us"] for w in json.loads(out)["windows"]] == [0, 50_000]
+    example = ("predict", "--example", "--model", tmp_path / "dvs")
+    assert "takes event recordings" in refused(capsys, *example)
 
 
 def test_predict_refuses_in_one_sentence(capsys, weights, tmp_path):

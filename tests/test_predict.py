@@ -1,11 +1,17 @@
 """Pictures of every mode are read as a person sees them; what is no picture is named."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import msr_zoo
+from msr_zoo.event_input import EventInput, recordings_in
+from msr_zoo.events import Events
 from msr_zoo.predict import EXAMPLE, Predictor, as_rgb, label_names, pictures_in, read_picture
 
 
@@ -58,9 +64,109 @@ def test_names_of_classes():
     assert "tabby" in names[281]
 
 
-def test_a_model_of_events_takes_no_pictures():
-    with pytest.raises(ValueError, match="a picture has 3 channels, and this model takes 2"):
-        Predictor(msr_zoo.create_model("msresnet20_dvs"))
+def test_models_refuse_what_they_cannot_take(predictor):
+    with pytest.raises(ValueError, match="this model takes 4"):
+        Predictor(msr_zoo.create_model("msresnet20", in_chans=4))
+    recordings = Predictor(msr_zoo.create_model("msresnet20_dvs"))
+    with pytest.raises(ValueError, match="takes event recordings, not pictures"):
+        recordings(Image.new("RGB", (2, 2)))
+    with pytest.raises(ValueError, match="takes pictures, not event recordings"):
+        predictor(moving_dot())
+    with pytest.raises(ValueError, match=r"chelsea\.jpg is not an event recording"):
+        recordings(EXAMPLE)
+
+
+def test_torch_and_the_engine_give_one_answer(predictor):
+    fast, exact = predictor(EXAMPLE), predictor(EXAMPLE, keep_spikes=True)
+    assert list(fast.labels) == list(exact.labels)
+    assert list(fast.labels.values()) == pytest.approx(list(exact.labels.values()), abs=1e-3)
+    assert fast.activity.total.mac == exact.activity.total.mac
+    assert fast.activity.total.joules == pytest.approx(exact.activity.total.joules, rel=1e-3)
+
+
+def moving_dot(milliseconds: int = 250) -> Events:
+    """A dot that crosses a sensor of 20 × 16 pixels and fires ten times a millisecond."""
+    t = np.arange(0, milliseconds * 1000, 100)
+    return Events(
+        x=(t // 1000 % 20).astype(np.int16),
+        y=(t // 5000 % 16).astype(np.int16),
+        t=t + 7_000_000,
+        polarity=t // 100 % 2 == 0,
+        width=20,
+        height=16,
+    )
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory):
+    """A model of recordings, from a folder that says how it wants them."""
+    torch.manual_seed(0)
+    model = msr_zoo.create_model("msresnet20_dvs", num_classes=3, zero_init_last=False)
+    folder = tmp_path_factory.mktemp("weights") / "dvs"
+    wanted = EventInput(window_us=100_000, num_steps=4, size=(24, 32))
+    msr_zoo.save_pretrained(model, folder, card="", events=wanted, full_precision=True)
+    return Predictor(msr_zoo.create_model(f"local-dir:{folder}", pretrained=True))
+
+
+def test_a_recording_is_the_mean_of_its_windows(recorder, tmp_path):
+    events = moving_dot()
+    table = np.stack([events.t, events.x, events.y, events.polarity], axis=1)
+    # Pixels of the corners tell a reader of text how large the sensor is.
+    table[0, 1:3], table[1, 1:3] = (0, 0), (19, 15)
+    np.savetxt(tmp_path / "dot.csv", table, "%d", ",", header="t,x,y,p", comments="")
+    found = recorder(tmp_path / "dot.csv")
+    # The rest of 50 ms is dropped. Counts by a loop, and the normalisation written out.
+    frames = torch.zeros(2, 4, 2, 24, 32)
+    for t, x, y, p in table[:2000].tolist():
+        window, rest = divmod(t - 7_000_000, 100_000)
+        frames[window, rest // 25_000, p, y + (24 - 16) // 2, x + (32 - 20) // 2] += 1
+    frames = torch.stack([one * (one > 0).sum() / one.sum() for one in frames])
+    with torch.no_grad():
+        expected = recorder.model(frames).softmax(1)
+    names = [f"class {i}" for i in range(3)]
+    mean = dict(zip(names, expected.mean(0).tolist(), strict=True))
+    assert dict(found.labels) == pytest.approx(mean, abs=1e-3)
+    assert [(w.begin, w.end) for w in found.windows] == [
+        (7_000_000 + k * 100_000, 7_100_000 + k * 100_000) for k in range(2)
+    ]
+    for window, row in zip(found.windows, expected.tolist(), strict=True):
+        assert dict(window.labels) == pytest.approx(dict(zip(names, row, strict=True)), abs=1e-3)
+    assert found.activity.pictures == 2
+    record = json.loads(json.dumps(found.as_dict()))
+    assert record["recording"].endswith("dot.csv")
+    assert len(record["windows"]) == 2
+
+
+def test_the_config_says_how_recordings_are_cut(recorder):
+    assert recorder.event_input == EventInput(window_us=100_000, num_steps=4, size=(24, 32))
+    plain = msr_zoo.create_model("msresnet20_dvs")
+    assert EventInput.of(plain) == EventInput(num_steps=10, size=(128, 128))
+    options = EventInput(window_us=None, sensor=(34, 34), drop_hot_pixels=True)
+    assert EventInput.from_dict(json.loads(json.dumps(options.as_dict()))) == options
+    (whole,) = options.windows(moving_dot())
+    assert whole[0] == (7_000_000, 7_249_901)
+    with pytest.raises(ValueError, match="unknown: windows_us"):
+        EventInput.from_dict({"windows_us": 5})
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        EventInput(num_steps=0)
+
+
+def test_a_broken_config_is_named(recorder, tmp_path):
+    folder = tmp_path / "dvs"
+    shutil.copytree(Path(recorder.model.pretrained_cfg["file"]).parent, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["spiking"]["events"]["size"] = 128
+    (folder / "config.json").write_text(json.dumps(config))
+    model = msr_zoo.create_model(f"local-dir:{folder}", pretrained=True)
+    with pytest.raises(ValueError, match=r"config\.json: spiking\.events cannot be read"):
+        Predictor(model)
+
+
+def test_a_recording_without_a_full_window_says_so(recorder):
+    sparse = Predictor(recorder.model)
+    sparse.event_input = EventInput(min_events=10_000)
+    with pytest.raises(ValueError, match="no window has 10000 events"):
+        sparse(moving_dot())
 
 
 GRAY = np.array([[0, 64], [128, 255]], dtype=np.uint8)
@@ -144,3 +250,16 @@ def test_a_folder_gives_its_pictures_in_order(tmp_path):
         pictures_in(tmp_path / "empty")
     with pytest.raises(ValueError, match="nothing: no such file or folder"):
         pictures_in(tmp_path / "nothing")
+
+
+def test_a_folder_gives_its_recordings_in_order(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("c.raw", "b/a.dat", "a.aedat", "a.bias", ".hidden", "notes.md"):
+        (tmp_path / name).write_text("x")
+    assert recordings_in(tmp_path) == [tmp_path / n for n in ("a.aedat", "b/a.dat", "c.raw")]
+    assert recordings_in(tmp_path / "c.raw") == [tmp_path / "c.raw"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no recording in this folder"):
+        recordings_in(tmp_path / "empty")
+    with pytest.raises(ValueError, match="nothing: no such file or folder"):
+        recordings_in(tmp_path / "nothing")

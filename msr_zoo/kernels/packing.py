@@ -1,6 +1,6 @@
 """Weights of a convolution of spikes in the layouts of the native kernels (csrc/conv.h)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,23 @@ def fixed_point(weight: Tensor) -> tuple[Tensor, Tensor]:
     exponent = torch.frexp(largest / _MOST_24).exponent.clamp(min=-149)  # float32 has no smaller
     unit = torch.ldexp(torch.ones_like(largest), exponent).float()
     return (weight / unit[:, None, None, None]).round_().int(), unit
+
+
+def pack_fixed_point(weight: Tensor) -> tuple[Packed, Tensor]:
+    """Pack float weights (O, I, k, k) for the dense kernel, and give the units (O,) of its sums.
+
+    Equal to `pack_tiles` of `fixed_point`, but made in parts: on the way a whole layer in float64
+    would take several times the room of the result.
+    """
+    lanes = lanes_of(len(weight))
+    padded = F.pad(weight, (0, 0) * 3 + (0, lanes - len(weight))) if len(weight) < lanes else weight
+    parts, units = [], []
+    for part in padded.split(64):
+        digits, unit = fixed_point(part)
+        parts.append(pack_tiles(digits))
+        units.append(unit)
+    data = torch.cat([part.data for part in parts])
+    return replace(parts[0], data=data, lanes_out=lanes), torch.cat(units)[: len(weight)]
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""`msr-zoo bench`: a model beside what else could do its work, on this machine."""

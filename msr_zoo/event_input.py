@@ -1,0 +1,129 @@
+"""How an event recording becomes a model's input, as the model's config.json says."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from msr_zoo.events import (
+    Events,
+    Window,
+    cut,
+    normalized,
+    read_events,
+    to_frames,
+    without_hot_pixels,
+)
+
+__all__ = ["EventInput", "read_recording", "recordings_in"]
+
+# What cameras and people put next to recordings.
+_ASIDE = {".bias", ".json", ".jsonl", ".md", ".tmp_index"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventInput:
+    """The windows and frames that a model was trained on: `spiking.events` in its config.json.
+
+    A window lasts `window_us` µs (None: the whole recording), the next one begins `stride_us`
+    after it (None: where it ends), and those with fewer than `min_events` are left out. Each
+    becomes frames (`num_steps`, 2, H, W) of `size` (H, W). `sensor` (H, W) is the least that a
+    camera is taken to have, for formats that do not tell it. The rest are the options of
+    `EventFolder`. Raises ValueError for a number below 1.
+    """
+
+    window_us: int | None = 100_000
+    stride_us: int | None = None
+    num_steps: int = 10
+    size: tuple[int, int] = (128, 128)
+    sensor: tuple[int, int] | None = None
+    min_events: int = 1
+    normalize: bool = True
+    drop_hot_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = (self.window_us, self.stride_us, self.num_steps, self.min_events)
+        for number in (*numbers, *self.size, *(self.sensor or ())):
+            if number is not None and number < 1:
+                raise ValueError(f"windows, steps and sizes must be at least 1, got {number}")
+
+    @classmethod
+    def of(cls, model: Any) -> "EventInput":
+        """What the config.json beside a model's weights says, or the defaults for its input."""
+        cfg = model.pretrained_cfg
+        size = cfg.get("input_size") or (2, 128, 128)
+        default = cls(num_steps=model.num_steps, size=(size[1], size[2]))
+        if not cfg.get("file"):
+            return default
+        weights = Path(cfg["file"])
+        file = (weights if weights.is_dir() else weights.parent) / "config.json"
+        if not file.is_file():
+            return default
+        try:
+            section = json.loads(file.read_text(encoding="utf-8")).get("spiking", {}).get("events")
+            return default if section is None else cls.from_dict(section)
+        except (OSError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{file}: spiking.events cannot be read ({error})") from error
+
+    @classmethod
+    def from_dict(cls, section: Mapping[str, Any]) -> "EventInput":
+        """From JSON; ValueError names a key that is not known here."""
+        if unknown := section.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        pairs = {key: tuple(section[key]) for key in ("size", "sensor") if section.get(key)}
+        return cls(**{**section, **pairs})
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return asdict(self)
+
+    def windows(self, events: Events) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """Each window's interval in µs, on the recording's own clock, and its frames."""
+        if self.sensor is not None:
+            height, width = self.sensor
+            events = replace(
+                events, height=max(height, events.height), width=max(width, events.width)
+            )
+        if self.drop_hot_pixels:
+            events = without_hot_pixels(events)
+        window = Window(
+            duration_us=self.window_us,
+            # Of a whole recording there is one window.
+            stride=self.stride_us if self.window_us else None,
+            min_events=self.min_events,
+        )
+        for first, last, begin, end in cut(events.t, window).tolist():
+            frames = to_frames(
+                events[first:last], steps=self.num_steps, size=self.size, interval=(begin, end)
+            )
+            yield (begin, end), normalized(frames) if self.normalize else frames
+
+
+def read_recording(path: str | Path) -> Events:
+    """The events of a recording; ValueError of one sentence for a file that is none."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        return read_events(path)
+    except (OSError, ImportError) as error:
+        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+
+
+def recordings_in(path: str | Path) -> list[Path]:
+    """The file itself, or all files below a folder that may be recordings, sorted."""
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        return [path]
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and file.suffix.lower() not in _ASIDE and not file.name.startswith(".")
+    )
+    if not files:
+        raise ValueError(f"{path}: no recording in this folder")
+    return files

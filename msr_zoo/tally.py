@@ -1,0 +1,57 @@
+"""The activity of an engine's calls: its counts of spikes, and what they cost in every layer."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from msr_zoo.activity import Activity, _Neurons, _Weights, record_activity
+from msr_zoo.models.ms_resnet import MSBlock
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Turns the firing rates that an `EventEngine` counts into the `Activity` of its calls.
+
+    The figures are those that `record_activity` would give for the same spikes: what a layer costs
+    follows from the shape of its input and the spikes that come in.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # Shapes alone are asked of it, so its tensors take no memory.
+        meta: dict[int, Tensor] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+        meta |= {id(p): nn.Parameter(p.detach().to("meta"), False) for p in model.parameters()}
+        self._shadow = copy.deepcopy(model, meta).eval()
+        self._source = {
+            f"{name}.conv{i}": f"{name}.lif{i}"
+            for name, module in model.named_modules()
+            if isinstance(module, MSBlock)
+            for i in (1, 2)
+        }
+        self._calls: dict[torch.Size, Activity] = {}
+
+    def add(self, activity: Activity, shape: torch.Size, rates: Mapping[str, Tensor]) -> None:
+        """Add to `activity` a call with an input of `shape` and these rates (T,) of every LIF."""
+        call = self._calls.get(shape)
+        if call is None:
+            with torch.inference_mode(), record_activity(self._shadow) as call:
+                self._shadow(torch.empty(shape, device="meta"))
+            self._calls[shape] = call
+        counts = {}
+        for name, layer in call._neurons.items():
+            neurons = layer.shapes[0][1:].numel()
+            # A rate is a quotient of whole numbers, in float32.
+            counts[name] = (rates[name].double() * neurons).round()
+            mine = activity._neurons.setdefault(name, _Neurons())
+            mine.counts.append(counts[name])
+            mine.shapes.append(layer.shapes[0])
+        for name, weights in call._weights.items():
+            source = self._source.get(name)
+            total = activity._weights.setdefault(name, _Weights(source is None, weights.linear))
+            total.images += weights.images
+            total.macs += weights.macs
+            if source is not None:
+                total.counts.append(counts[source])
+                total.fan_outs.append(weights.fan_outs[0])
