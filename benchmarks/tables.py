@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/README.md from results/*.json; with --check, only compare.
+"""Write the tables of both READMEs from results/*.json; with --check, only compare.
 
 python -m benchmarks.tables [--check]
 """
@@ -9,23 +9,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engine_groups import GROUPS, fastest, ratios
+
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    for name, table in TABLES.items():
-        path = HERE / "results" / f"{name}.json"
-        if path.exists():
-            body = table(json.loads(path.read_text()))
-            pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            text = re.sub(pattern, lambda m, body=body: m[1] + body + m[2], text, flags=re.DOTALL)
-    if "--check" in sys.argv:
-        if text != readme.read_text():
-            raise SystemExit("benchmarks/README.md is not what python -m benchmarks.tables writes")
-    else:
-        readme.write_text(text)
+    for readme in (HERE / "README.md", HERE.parent / "README.md"):
+        text = readme.read_text()
+        for name, table in TABLES.items():
+            path = HERE / "results" / f"{name.partition(',')[0]}.json"
+            if path.exists():
+                body = table(json.loads(path.read_text()))
+                pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+                text = re.sub(pattern, lambda m, b=body: m[1] + b + m[2], text, flags=re.DOTALL)
+        if "--check" not in sys.argv:
+            readme.write_text(text)
+        elif text != readme.read_text():
+            raise SystemExit(f"{readme} is not what python -m benchmarks.tables writes")
 
 
 def memory(result: dict[str, Any]) -> str:
@@ -68,39 +69,44 @@ def import_time(result: dict[str, Any]) -> str:
 def engine(result: dict[str, Any]) -> str:
     lines = []
     for row in result["rows"].values():
-        best = {group: fastest(row, group) for group in ENGINE_GROUPS}
         threads = "1 thread" if row["threads"] == 1 else f"{row['threads']} threads"
-        for kind, ratios in row["engine_to"].items():
+        for way in (name for name in row["times"] if name.startswith("engine")):
+            parts = ratios(row, way)
+            cells = [
+                f"{parts[group]:.2f} of {_milliseconds(fastest(row, group))}"
+                if group in parts
+                else "–"
+                for group in GROUPS
+            ]
             lines.append(
                 [
                     f"{row['model']}, batch {row['input'][0]}, {threads}",
-                    kind.removeprefix("engine, "),
-                    _milliseconds(row["times"][kind]["median_ms"]),
-                    *(
-                        f"{ratios[group]:.2f} of {_milliseconds(ms)}" if ms else "–"
-                        for group, ms in best.items()
-                    ),
+                    way.removeprefix("engine, "),
+                    _milliseconds(row["times"][way]["median_ms"]),
+                    *cells,
                 ]
             )
-    return _table(["network", "engine's weights", "engine, ms", *ENGINE_GROUPS], lines)
+    return _table(["network", "engine's weights", "engine, ms", *GROUPS], lines)
 
 
-def fastest(row: dict[str, Any], group: str) -> float | None:
-    """Milliseconds of the fastest contestant of a group that was measured."""
-    names = [name for name in row["times"] if name.startswith(ENGINE_GROUPS[group])]
-    return min((row["times"][name]["median_ms"] for name in names), default=None)
-
-
-# A column's heading, and how the names of its contestants begin.
-ENGINE_GROUPS = {
-    "torch, float32": "torch, float32",
-    "bare convolutions, float32": "bare convolutions, float32",
-    "bare convolutions, bfloat16": "bare convolutions, bfloat16",
-    "SpikingJelly at its best": "SpikingJelly",
-    "non-spiking twin, float32": "non-spiking twin, float32",
-    "non-spiking twin, bfloat16": "non-spiking twin, bfloat16",
-    "twin's bare convolutions, int8": "twin's bare convolutions, int8",
-}
+def engine_in_short(result: dict[str, Any]) -> str:
+    """One thread's milliseconds: what a user gets, and what it stands beside."""
+    groups = (
+        "bare convolutions, float32",
+        "bare convolutions, bfloat16",
+        "SpikingJelly, eager",
+        "SpikingJelly, compiled",
+        "non-spiking twin, float32",
+        "non-spiking twin, bfloat16",
+    )
+    lines = []
+    for row in result["rows"].values():
+        if row["threads"] == 1:
+            mine = [row["times"][f"engine, {w}"]["median_ms"] for w in ("float32", "int8")]
+            others = [fastest(row, group) for group in groups]
+            name = f"`{row['model']}`, batch {row['input'][0]}, T {row['steps']}"
+            lines.append([name, *(_milliseconds(ms) for ms in (*mine, *others))])
+    return _table(["milliseconds", "engine, float32", "engine, int8", *groups], lines)
 
 
 def engine_memory(result: dict[str, Any]) -> str:
@@ -132,6 +138,7 @@ TABLES = {
     "memory": memory,
     "import_time": import_time,
     "engine": engine,
+    "engine, in short": engine_in_short,
     "engine_memory": engine_memory,
     "engine_agreement": engine_agreement,
 }
