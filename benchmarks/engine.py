@@ -129,15 +129,15 @@ def main() -> None:
     # torch says at every call that its quantised tensors will go.
     warnings.filterwarnings("ignore", message=".*quantize.*", category=UserWarning)
     path = timing.RESULTS / "engine.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
     for name in options.networks:
         torch.compiler.reset()
         row = measure(name, options)
         about = timing.provenance("benchmarks.engine", torch.device("cpu"), seeds=[0])
+        # Read now: another run may have measured other networks meanwhile.
+        rows = json.loads(path.read_text())["rows"] if path.exists() else {}
         rows[f"{name}, {options.threads} threads"] = {**row, **machine(), **about}
         for engine in (way for way in row["times"] if way.startswith("engine")):
             print(f"{name}, {engine}: {ratios(row, engine)}", flush=True)
-        # After every network: a long run that is cut keeps what it has measured.
         timing.write("engine", {"rate": RATE, "rows": rows})
 
 
