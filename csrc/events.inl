@@ -50,11 +50,12 @@ void build_lists(const ConvLif& call, const ConvTile& tile, const Lists& lists) 
         for (int64_t c = 0, first = 0; c < s.chunks; c++, first += chunk) {
             const int64_t last = first + chunk < words ? first + chunk : words;
             uint16_t* list = s.list(c, run);
+            // One branch for all words: a branch for each would be mispredicted where some fire.
+            uint64_t any = 0;
+            for (int64_t i = first; i < last; i++) any |= word_of(i);
             int64_t n = 0;
-            for (int64_t i = first; i < last; i++) {
-                const uint64_t word = word_of(i);
-                if (word) n += append(word, (i - first) * 64, list + n);
-            }
+            for (int64_t i = first; any && i < last; i++)
+                n += append(word_of(i), (i - first) * 64, list + n);
             s.counts[c * s.runs + run] = (int32_t)n;
             if (a.lanes_out < 64) fill(list + n, a, first * 64);
         }

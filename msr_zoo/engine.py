@@ -23,8 +23,8 @@ PART_BYTES = 32 * 2**20
 class EventEngine:
     """Runs a model in evaluation mode: `engine(x)` gives the logits of `model(x)`.
 
-    Weights are taken when the engine is made, so make it after training. Threads may share it. A
-    model other than a float32 MS-ResNet on the CPU runs through torch, with one warning.
+    Make it after training: it does not follow changes of the model's weights. Threads may share it.
+    A model other than a float32 MS-ResNet on the CPU runs through torch, with one warning.
 
     With `weights="int8"` the convolutions of spikes have weights of eight bits, one scale an output
     channel, and exact integer sums; the others stay in float32.
@@ -72,6 +72,9 @@ class EventEngine:
         paths: dict[str, Path] = {}
         pooled = []
         for part in x.split(self._pictures_at_once(model, x)):
+            if part.dim() == 4:
+                # The layout of potentials, so that the stem's need not be turned round.
+                part = part.contiguous(memory_format=torch.channels_last)
             stem, steps = model._before_blocks(part)
             with self._borrow(steps, stem) as memory:
                 pooled.append(self._run(stem, memory, rates, paths))

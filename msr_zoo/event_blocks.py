@@ -16,9 +16,14 @@ from msr_zoo.neurons import LIF
 
 WeightsKind = Literal["float32", "int8"]
 Path = Literal["events", "tiles", "onednn"]
-# The firing rates above which a dense convolution is the faster one (benchmarks/engine.py): tiles
-# of weights on AMX; elsewhere oneDNN in float32, which no rate makes faster than adding bytes.
-TILES_ABOVE = {"float32": 0.05, "int8": 0.03}
+# The firing rates above which a dense convolution is the faster one (benchmarks/engine.py): for
+# tiles of weights on AMX by the lanes up to which they hold, because narrow layers spend longer on
+# finding spikes than on products; elsewhere oneDNN in float32, which no rate makes faster than
+# adding bytes.
+TILES_ABOVE = {
+    "float32": {32: 0.0, 64: 0.025, 4096: 0.045},
+    "int8": {32: 0.0, 64: 0.004, 128: 0.02, 4096: 0.04},
+}
 ONEDNN_ABOVE = {"float32": 0.6, "int8": 1.0}
 
 
@@ -39,7 +44,8 @@ class Neuron:
 class SpikeLayer:
     """LIF → 3×3 convolution → batch norm of a block, and the ways to run it on bits.
 
-    Weights are packed for a way when it is first taken, because most layers take one for ever.
+    Weights are packed for a way when it is first taken, because most layers take one for ever, and
+    memory counts.
     """
 
     def __init__(
@@ -52,24 +58,28 @@ class SpikeLayer:
         self.weight = conv.weight.detach()
         self.norm = _norm(bn)
         if weights == "int8":
-            self.weight, unit = packing.quantise(self.weight)
-            self.norm = _in_units(self.norm, unit)
+            self.norm = _in_units(self.norm, packing.quantise(self.weight)[1])
+
+    def _values(self) -> Tensor:
+        return packing.quantise(self.weight)[0] if self.kind == "int8" else self.weight
 
     @cached_property
     def _rows(self) -> Packed:
-        return packing.pack_weight(self.weight)
+        return packing.pack_weight(self._values())
 
     @cached_property
     def _tiles(self) -> tuple[Packed, Norm]:
         if self.kind == "int8":
-            return packing.pack_tiles(self.weight), self.norm
+            return packing.pack_tiles(self._values()), self.norm
         packed, unit = packing.pack_fixed_point(self.weight)
         return packed, _in_units(self.norm, unit)
 
     def path(self, rate: float) -> Path:
         """The fastest way at a firing rate."""
         if native.isa() == "amx":
-            return "tiles" if rate > TILES_ABOVE[self.kind] else "events"
+            lanes_in = native_conv.lanes_of(self.channels_in)
+            above = next(r for most, r in TILES_ABOVE[self.kind].items() if lanes_in <= most)
+            return "tiles" if rate > above else "events"
         return "onednn" if rate > ONEDNN_ABOVE[self.kind] else "events"
 
     def run(
@@ -111,13 +121,13 @@ class SpikeLayer:
         steps, batch, height, width = fired.shape[:4]
         lanes = native_conv.lanes_of(self.channels_out)
         out = torch.empty((steps, batch, height - 2, width - 2, lanes))
+        weight = self._values().float()
         for t in range(steps):
             # One step at a time, because floats take 32 times the room of bits.
             flat = spikes[t].view(torch.uint8).view(1, -1)
             pictures = native.unpack(flat, flat.numel() * 8, torch.float32)
             pictures = pictures.view(*spikes.shape[1:4], -1)[..., : self.channels_in]
             # The silent border is the padding.
-            weight = self.weight.float()
             convolved = F.conv2d(pictures.movedim(-1, 1), weight, None, self.stride)
             out[t] = native_conv.pad_lanes(convolved.movedim(1, -1))
         return out

@@ -1,5 +1,6 @@
 """The engine against the model that it runs."""
 
+import copy
 import threading
 from typing import get_args
 
@@ -90,7 +91,8 @@ def test_dense_and_event_driven_layers_agree(monkeypatch):
 def test_bytes_are_the_models_weights_rounded(monkeypatch, name):
     model = lively(name)
     x = pictures(model, (20, 20))
-    engines = {path: EventEngine(model, weights="int8") for path in get_args(event_blocks.Path)}
+    copies = {path: copy.deepcopy(model) for path in get_args(event_blocks.Path)}
+    engines = {path: EventEngine(model, weights="int8") for path, model in copies.items()}
     for module_name, module in model.named_modules():
         if module_name.endswith((".conv1", ".conv2")):
             unit = module.weight.abs().amax((1, 2, 3), keepdim=True) / 127

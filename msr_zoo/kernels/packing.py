@@ -78,8 +78,9 @@ def fixed_point(weight: Tensor) -> tuple[Tensor, Tensor]:
     closer to the real ones than float32 additions are.
     """
     largest = weight.abs().amax((1, 2, 3)).double()
-    unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest / _MOST_24).exponent)
-    return (weight / unit[:, None, None, None]).round().int(), unit.float()
+    exponent = torch.frexp(largest / _MOST_24).exponent.clamp(min=-149)  # float32 has no smaller
+    unit = torch.ldexp(torch.ones_like(largest), exponent).float()
+    return (weight / unit[:, None, None, None]).round_().int(), unit
 
 
 def pack_fixed_point(weight: Tensor) -> tuple[Packed, Tensor]:

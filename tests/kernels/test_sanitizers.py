@@ -24,7 +24,7 @@ def test_no_kernel_touches_a_byte_too_many(tmp_path):
     objects = []
     for source in [*map(Path, build["sources"]()), Path("tests/native/sizes.cpp")]:
         objects.append(str(tmp_path / f"{source.stem}.o"))
-        isa = build["ISA_FLAGS"].get(source.name, [])
+        isa = {**build["ISA_FLAGS"], **build["AMX_FLAGS"]}.get(source.name, [])
         command = [compiler, *flags, *isa, *sanitize, "-Icsrc", "-c", str(source)]
         subprocess.run([*command, "-o", objects[-1]], cwd=ROOT, check=True)
     program = str(tmp_path / "sizes")

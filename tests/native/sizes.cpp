@@ -50,7 +50,7 @@ static void lif(int64_t T, int64_t N) {
 }
 
 static void conv(int64_t lanes_in, int64_t lanes_out, int64_t H, int64_t W, int64_t kernel,
-                 int64_t stride, int64_t T, int density) {
+                 int64_t stride, int64_t T, int density, int64_t weights) {
     const int64_t B = 2, OH = (H - 1) / stride + 1, OW = (W - 1) / stride + 1;
     const int64_t outputs = T * B * OH * OW * lanes_out;
     Block<uint64_t> spikes(T * B * (H + 2) * (W + 2) * words_of(lanes_in));
@@ -59,14 +59,19 @@ static void conv(int64_t lanes_in, int64_t lanes_out, int64_t H, int64_t W, int6
         if (density == 2) spikes.data[i] = ~0ull;
         if (lanes_in < 64) spikes.data[i] &= (1ull << lanes_in) - 1;
     }
-    Block<float> weight((kernel * kernel * lanes_in + 1) * lanes_out), norm(4 * lanes_out);
-    Block<float> residual(outputs), potential(outputs);
-    fill(weight, 0.1f), fill(norm, 1.0f), fill(residual, 1.0f);
+    const int64_t rows = kernel * kernel * lanes_in, digits = weights == kTiles3 ? 3 : 1;
+    Block<float> floats(weights == kFloatRows ? (rows + 1) * lanes_out : 1);
+    Block<int8_t> bytes(weights >= kTiles ? words_of(rows) * 64 * digits * lanes_out
+                                          : (rows + 1) * lanes_out);
+    Block<float> norm(4 * lanes_out), residual(outputs), potential(outputs);
+    fill(floats, 0.1f), fill(norm, 1.0f), fill(residual, 1.0f);
     Block<uint64_t> fired(T * B * (OH + 2) * (OW + 2) * words_of(lanes_out));
     Block<int64_t> counts(T);
     memset(counts.data, 0, (size_t)T * sizeof(int64_t));
     ConvLif a{};
-    a.spikes = spikes.data, a.weight = weight.data, a.fired = fired.data, a.counts = counts.data;
+    a.spikes = spikes.data, a.weights = weights;
+    a.weight = weights == kFloatRows ? (const void*)floats.data : bytes.data;
+    a.fired = fired.data, a.counts = counts.data;
     a.scale = norm.data, a.shift = norm.data + lanes_out;
     a.residual = residual.data, a.residual_step = outputs / T, a.potential = potential.data;
     a.residual_scale = norm.data + 2 * lanes_out, a.residual_shift = norm.data + 3 * lanes_out;
@@ -75,7 +80,7 @@ static void conv(int64_t lanes_in, int64_t lanes_out, int64_t H, int64_t W, int6
     a.decay = 0.25f, a.threshold = 0.5f;
     for (int threads = 1; threads <= 2; threads++)
         if (msr_conv_lif(&a, threads)) abort();
-    a.spikes = nullptr, a.dense = residual.data, a.dense_step = outputs / T;
+    a.spikes = nullptr, a.weights = kFloatRows, a.dense = residual.data, a.dense_step = outputs / T;
     if (msr_conv_lif(&a, 2)) abort();
     Block<int32_t> channels(B * 64 * words_of(lanes_out));
     memset(channels.data, 0, (size_t)channels.size * sizeof(int32_t));
@@ -83,18 +88,21 @@ static void conv(int64_t lanes_in, int64_t lanes_out, int64_t H, int64_t W, int6
 }
 
 int main() {
-    for (int isa = 0; isa < 4; isa++) {
+    // The instructions of AMX (4) are not watched, but what it reads the other products read too.
+    for (int isa = 0; isa < 5; isa++) {
         if (msr_select_isa(isa) != isa) continue;
         for (int64_t N : {1, 7, 8, 9, 15, 16, 17, 1023, 1024, 1025, 40001}) lif(3, N);
-        for (int64_t lanes_in : {16, 32, 64, 192})
-            for (int64_t lanes_out : {16, 32, 64, 128})
-                for (int64_t kernel : {1, 3})
-                    for (int64_t stride : {1, 2})
-                        for (int density = 0; density < 3; density++) {
-                            conv(lanes_in, lanes_out, 1, 1, kernel, stride, 1, density);
-                            conv(lanes_in, lanes_out, 3, 5, kernel, stride, 3, density);
-                        }
-        conv(64, 64, 23, 17, 3, 1, 5, 1);
+        for (int64_t weights : {kFloatRows, kByteRows, kTiles, kTiles3}) {
+            for (int64_t lanes_in : {16, 32, 64, 192})
+                for (int64_t lanes_out : {16, 32, 64, 128})
+                    for (int64_t kernel : {1, 3})
+                        for (int64_t stride : {1, 2})
+                            for (int density = 0; density < 3; density++) {
+                                conv(lanes_in, lanes_out, 1, 1, kernel, stride, 1, density, weights);
+                                conv(lanes_in, lanes_out, 3, 5, kernel, stride, 3, density, weights);
+                            }
+            conv(64, 64, 23, 17, 3, 1, 5, 1, weights);
+        }
         printf("instruction set %d\n", isa);
     }
     return 0;
