@@ -222,3 +222,16 @@ def test_a_wrong_input_gets_the_models_own_error():
     engine = EventEngine(lively("cifar"))
     with pytest.raises(ValueError, match="input must be"):
         engine(torch.zeros(1, 4, 32, 32))
+
+
+@torch.inference_mode()
+def test_other_users_of_the_processors_tiles_are_left_alone():
+    # oneDNN multiplies bfloat16 on AMX too, where there is one.
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 64, 14, 14).bfloat16(), torch.randn(64, 64, 3, 3).bfloat16()
+    model = lively("imagenet")
+    engine, pixels = EventEngine(model, weights="int8"), pictures(model, (16, 16))
+    before, logits = nn.functional.conv2d(x, weight), engine(pixels)
+    for _ in range(3):
+        assert torch.equal(nn.functional.conv2d(x, weight), before)
+        assert torch.equal(engine(pixels), logits)
