@@ -4,7 +4,7 @@ import platform
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_namespace_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
@@ -74,6 +74,10 @@ def sources() -> list[str]:
 
 
 setup(
+    # The page is a folder of its own, which a Hugging Face Space can be; "app" would be a name
+    # that others may have.
+    packages=[*find_namespace_packages(include=["msr_zoo*"]), "msr_zoo_app"],
+    package_dir={"msr_zoo_app": "app"},
     ext_modules=[
         Extension(
             "msr_zoo._native",

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import textwrap
 import warnings
@@ -10,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from timm.models import model_entrypoint
 from torch import nn
 from tqdm import tqdm
 
-from msr_zoo import report
+from msr_zoo import at_hand, finetuning, report
 from msr_zoo.bench.measure import measure
 from msr_zoo.convert import convert_checkpoint
 from msr_zoo.event_input import recordings_in
@@ -25,8 +23,8 @@ from msr_zoo.isometry import example_batch, measure_isometry
 from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
-from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
-from msr_zoo.registry import create_model, is_model, list_models, model_info
+from msr_zoo.pretrained import WHEEL
+from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
 
 
 def list_(args: argparse.Namespace) -> int:
@@ -42,7 +40,7 @@ def list_(args: argparse.Namespace) -> int:
                 f"{_parameters(model):,}",
                 str(_steps(name, model)),
                 _by(model_info(name).input_size),
-                _place(name),
+                at_hand.place(name),
                 _top1(results),
             )
         )
@@ -76,7 +74,7 @@ def info(args: argparse.Namespace) -> int:
         "Neuron": f"decay {model.decay:g}, threshold {model.threshold:g}",
         "Input": f"{_by(cfg.input_size)}, mean {_numbers(cfg.mean)}, std {_numbers(cfg.std)}",
         "Classes": _classes(cfg.num_classes, cfg.label_names),
-        "Weights": _place(name),
+        "Weights": at_hand.place(name),
         "sha256": (tag.sha256 if tag else None) or "-",
         "Licence": cfg.license or "-",
         "Top-1": f"{_top1(results)} ({_provenance(results)})" if results else "- (not measured)",
@@ -93,7 +91,7 @@ def predict(args: argparse.Namespace) -> int:
         raise ValueError(f"--topk must be at least 1, got {args.topk}")
     paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
     as_json = args.json or any(Path(path).is_dir() for path in paths)
-    predictor = Predictor(_load(args.model), top_k=args.topk)
+    predictor = Predictor(load_pretrained(args.model), top_k=args.topk)
     if predictor.takes_recordings and args.example:
         raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
     files_in = recordings_in if predictor.takes_recordings else pictures_in
@@ -124,6 +122,33 @@ def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: boo
         print("\n".join(lines) + ("" if last else "\n"), flush=True)
 
 
+def finetune(args: argparse.Namespace) -> int:
+    changes = {
+        key: getattr(args, key) for key in ("epochs", "lr") if getattr(args, key) is not None
+    }
+    if args.window_ms is not None and args.window_ms < 1:
+        raise ValueError(f"--window-ms must be at least 1, got {args.window_ms}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DamagedRecordingWarning)
+        tuned = finetuning.finetune(
+            args.data,
+            out=args.out,
+            model=args.model,
+            pretrained=not args.scratch,
+            upright=args.upright,
+            test=args.test,
+            by_time=args.by_time,
+            window_us=args.window_ms and 1000 * args.window_ms,
+            changes=changes,
+            seed=args.seed,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    for warning in caught:
+        print(f"msr-zoo: {warning.message}", file=sys.stderr)
+    print("\n".join(report.finetuned(tuned)))
+    return 0
+
+
 def convert(args: argparse.Namespace) -> int:
     if not is_model(args.arch):
         model_info(args.arch)  # raises, and names close matches
@@ -139,7 +164,9 @@ def bench(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} must be more than 0, got {value:g}")
     trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
     torch.manual_seed(0)  # an untrained network is the same one every time
-    model: Any = _load(args.name) if trained else create_model(args.name, zero_init_last=False)
+    model: Any = (
+        load_pretrained(args.name) if trained else create_model(args.name, zero_init_last=False)
+    )
     pixels = model.pretrained_cfg["input_size"][-1]
     if type(model) is not MSResNet:
         raise ValueError(f"{args.name} is no MS-ResNet, and the comparison is made for these")
@@ -158,7 +185,7 @@ def isometry(args: argparse.Namespace) -> int:
     torch.manual_seed(0)  # an untrained network is the same one every time
     if Path(args.name).is_dir() and not args.pretrained:
         raise ValueError(f"{args.name} is a weights folder; add --pretrained to use its weights")
-    model = _load(args.name) if args.pretrained else create_model(args.name)
+    model = load_pretrained(args.name) if args.pretrained else create_model(args.name)
     blocks = measure_isometry(model, *example_batch(model), probes=args.probes)
     if args.json:
         record = {"model": args.name, "pretrained": args.pretrained, "probes": args.probes}
@@ -172,34 +199,11 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_,
     "info": info,
     "predict": predict,
+    "finetune": finetune,
     "convert": convert,
     "isometry": isometry,
     "bench": bench,
 }
-
-
-def _load(name: str) -> nn.Module:
-    """A model with its weights: from a weights folder, or by name."""
-    folder = Path(name.removeprefix("local-dir:"))
-    if folder.is_dir():
-        _check_folder(folder)
-        name = f"local-dir:{folder}"
-    elif os.sep in name and ":" not in name:
-        raise ValueError(f"{name}: no such folder")
-    try:
-        return create_model(name, pretrained=True)
-    except RuntimeError as error:  # no weights, swapped weights, weights of another network
-        raise ValueError(str(error)) from error
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: not a weights folder, config.json cannot be read") from error
-    arch = config.get("architecture") if isinstance(config, dict) else None
-    if not isinstance(arch, str) or not is_model(arch):
-        raise ValueError(f"{folder}: config.json names no model of ours ({arch!r})")
 
 
 def _shape_of(name: str) -> Any:
@@ -216,30 +220,10 @@ def _steps(name: str, model: Any) -> int:
     return int(TAGS[name].num_steps if name in TAGS else model.num_steps)
 
 
-def _place(name: str) -> str:
-    """Where `pretrained=True` would find the weights, in the order in which it looks."""
-    if (WHEEL / name / WEIGHTS_NAME).is_file():
-        return "wheel"
-    if _in_mirror(name, WEIGHTS_NAME):
-        return "mirror"
-    hub_id = model_info(name).hf_hub_id
-    if not hub_id:
-        return "-"
-    return "cached" if huggingface_hub.try_to_load_from_cache(hub_id, WEIGHTS_NAME) else "Hub"
-
-
-def _in_mirror(name: str, file: str) -> Path | None:
-    mirror = os.environ.get(MIRROR)
-    if not mirror or "://" in mirror:  # a list of models asks no server
-        return None
-    path = Path(mirror).expanduser() / name / file
-    return path if path.is_file() else None
-
-
 def _results(name: str) -> dict[str, Any]:
     """What was measured with the weights at hand; empty if nothing is known."""
     path = WHEEL / name / "results.json"
-    found = path if path.is_file() else _in_mirror(name, "results.json")
+    found = path if path.is_file() else at_hand.in_mirror(name, "results.json")
     try:
         results = json.loads(found.read_text(encoding="utf-8")) if found else {}
     except (OSError, ValueError):

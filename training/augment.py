@@ -14,23 +14,21 @@ SCALE = (0.25, 1.0)
 LOG_ASPECT = 0.2877  # log 4/3
 
 
-def draw_shifts(batch: int, padding: int, generator: torch.Generator) -> Tensor:
-    """Rows (top, left, flip) of integers (B, 3) for `crop_flip`; flip is 0 or 1."""
-    shifts = torch.randint(0, 2 * padding + 1, (batch, 2), generator=generator)
-    return torch.cat([shifts, torch.randint(0, 2, (batch, 1), generator=generator)], 1)
+def draw_shifts(batch: int, room: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Rows (top, left, flip) of integers (B, 3) for `crop_flip`: top and left up to `room`."""
+    places = [torch.randint(0, most + 1, (batch, 1), generator=generator) for most in room]
+    return torch.cat([*places, torch.randint(0, 2, (batch, 1), generator=generator)], 1)
 
 
-def crop_flip(images: Tensor, padding: int, shifts: Tensor) -> Tensor:
-    """Pad (B, C, H, W) with black, cut (H, W) out at (top, left), mirror where flip is 1."""
-    batch, _, height, width = images.shape
+def crop_flip(images: Tensor, size: tuple[int, int], shifts: Tensor) -> Tensor:
+    """Cut (height, width) out of (B, C, H, W) at (top, left), mirror it where flip is 1."""
+    (height, width), batch, device = size, len(images), images.device
     top, left, flip = shifts.unsqueeze(-1).unbind(1)  # (B, 1) each
     columns = torch.arange(width).expand(batch, -1)
     columns = torch.where(flip == 1, columns.flip(1), columns) + left
     rows = torch.arange(height) + top
-    padded = F.pad(images, (padding,) * 4)
     index = (torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :])
-    device = images.device
-    return padded.permute(0, 2, 3, 1)[tuple(i.to(device) for i in index)].permute(0, 3, 1, 2)
+    return images.permute(0, 2, 3, 1)[tuple(i.to(device) for i in index)].permute(0, 3, 1, 2)
 
 
 def draw_windows(

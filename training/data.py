@@ -2,22 +2,24 @@
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from timm.data import create_dataset, create_loader
 from torch import Tensor
 
 from augment import crop_flip, draw_shifts, draw_windows, resized_crop
 from pictures import Pictures, SizesDifferError, open_pictures
+from readers import TimmBatches, is_named
 from recipes import Recipe
+from seeds import seeded
+from simulated import SimulatedEvents
 
 # Data sets known by a name: the files that hold them, below $MSR_ZOO_DATA.
 SOURCES = {
     "cifar10": ["cifar10-jpeg.tar.xz"],
+    "cifar10-events": ["cifar10-jpeg.tar.xz"],
     "imagenette": [f"imagenette-224-{part}.tar" for part in ("train-0", "train-1", "val")],
     "imagenet": ["imagenet"],
 }
@@ -26,13 +28,21 @@ TEST_SPLITS = ("test", "val", "validation")
 
 
 class Batches(Protocol):
-    """One split: normalised pictures (B, C, H, W) and labels (B,), this process's share of each."""
+    """One split: normalised pictures (B, C, H, W) or event frames (B, T, 2, H, W), and labels (B,).
+
+    Each process has its share of them.
+    """
 
     classes: tuple[str, ...]
     num_pictures: int
 
     def __len__(self) -> int: ...
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Lay pictures out as convolutions run fastest; the model does it for event frames itself."""
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def find_sources(data: str) -> list[Path]:
@@ -56,21 +66,39 @@ def open_split(
     world: int = 1,
 ) -> Batches:
     """Batches of a recipe's data, cropped, flipped and normalised as the model's `cfg` asks."""
-    sources = find_sources(recipe.data)
     splits = ("train",) if train else TEST_SPLITS
+    sizes = [phase.size for phase in recipe.phases() if phase.size]
+    if is_named(recipe.data):
+        _refuse_sizes(recipe, recipe.data, sizes)
+        return TimmBatches(recipe, cfg, recipe.data, splits, train, device, rank, world)
+    sources = find_sources(recipe.data)
+    if recipe.crop_padding and max(sizes, default=0) > min(cfg["input_size"][-2:]):
+        raise ValueError(f"a crop of {max(sizes)} px is larger than the model's picture")
     for split in splits:
         try:
             pictures = open_pictures(sources, split)
         except SizesDifferError:
             if len(sources) > 1 or not sources[0].is_dir():
                 raise
-            return TimmBatches(recipe, cfg, sources[0], split, train, device, rank, world)
+            folder = str(sources[0])
+            _refuse_sizes(recipe, folder, sizes)
+            return TimmBatches(recipe, cfg, folder, (split,), train, device, rank, world)
         except ValueError:
             if split == splits[-1]:
                 raise
         else:
+            if recipe.data == "cifar10-events":
+                return SimulatedEvents(recipe, pictures, train, device, rank, world)
             return MemoryBatches(recipe, cfg, pictures, train, device, rank, world)
     raise AssertionError("the last split returns or raises")
+
+
+def _refuse_sizes(recipe: Recipe, data: str, sizes: list[int]) -> None:
+    if sizes:
+        raise ValueError(
+            f"{data}: pictures that timm reads are cut to the model's size alone, "
+            f"so schedule {recipe.schedule!r} cannot ask for others"
+        )
 
 
 class MemoryBatches:
@@ -103,7 +131,7 @@ class MemoryBatches:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(self.num_pictures)
         if self.train:
-            order = torch.randperm(self.num_pictures, generator=_generator(self.recipe.seed, epoch))
+            order = torch.randperm(self.num_pictures, generator=seeded(self.recipe.seed, epoch))
         for batch in range(first, len(self)):
             start = batch * self.recipe.batch_size
             chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
@@ -113,62 +141,20 @@ class MemoryBatches:
             if images.shape[2:] != self.size and (self.recipe.crop_padding or not self.train):
                 images = F.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
             if self.train:
-                images = self._augmented(images, _generator(self.recipe.seed, epoch, batch))
+                size = self.recipe.phase(epoch).size
+                generator = seeded(self.recipe.seed, epoch, batch)
+                images = self._augmented(images, (size, size) if size else self.size, generator)
             yield (images.float() - self.mean) / self.std, self.labels[chosen]
 
-    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(
+        self, images: Tensor, size: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
         batch, mine = self.recipe.batch_size, slice(self.rank, None, self.world)
-        if padding := self.recipe.crop_padding:
-            return crop_flip(images, padding, draw_shifts(batch, padding, generator)[mine])
-        return resized_crop(images, self.size, draw_windows(batch, generator)[mine])
-
-
-def _generator(*seed: int) -> torch.Generator:
-    """A generator that depends on the numbers alone, so that a resumed run repeats itself."""
-    mixed = 0
-    for part in seed:
-        mixed = (mixed * 1_000_003 + part + 1) % 2**63
-    return torch.Generator().manual_seed(mixed)
-
-
-class TimmBatches:
-    """Batches through timm's readers and loader, for pictures of many sizes."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        cfg: dict[str, Any],
-        source: Path,
-        split: str,
-        train: bool,
-        device: torch.device,
-        rank: int,
-        world: int,
-    ) -> None:
-        dataset = create_dataset("", root=str(source), split=split, is_training=train)
-        self.classes = tuple(dataset.reader.class_to_idx)
-        self.num_pictures = len(dataset)
-        self.device = device
-        self.loader = create_loader(
-            dataset,
-            input_size=cfg["input_size"],
-            batch_size=recipe.batch_size // world,
-            is_training=train,
-            interpolation=cfg["interpolation"],
-            mean=cfg["mean"],
-            std=cfg["std"],
-            crop_pct=cfg["crop_pct"],
-            num_workers=os.cpu_count() or 1,
-            distributed=world > 1,
-            use_prefetcher=False,
-            device=device,
-        )
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        if hasattr(self.loader.sampler, "set_epoch"):
-            self.loader.sampler.set_epoch(epoch)
-        for images, labels in islice(self.loader, first, None):
-            yield images.to(self.device, non_blocking=True), labels.to(self.device)
+        if not (padding := self.recipe.crop_padding):
+            return resized_crop(images, size, draw_windows(batch, generator)[mine])
+        # A crop that is smaller than the picture has room to move as it is.
+        if size == self.size:
+            images = F.pad(images, (padding,) * 4)
+        height, width = images.shape[2:]
+        room = (height - size[0], width - size[1])
+        return crop_flip(images, size, draw_shifts(batch, room, generator)[mine])

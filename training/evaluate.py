@@ -9,7 +9,6 @@ tables from.
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,17 @@ import torch
 from tqdm import tqdm
 
 import msr_zoo
-from data import Batches, open_split
+from data import Batches, channels_last, open_split
 from msr_zoo.activity import record_activity
+from msr_zoo.finetune_report import wilson_interval
 from provenance import provenance
 from recipes import CIFAR10_TWO_CORES
 
-DATA_NAMES = {"cifar10": "CIFAR-10 (JPEG copy)", "imagenette": "Imagenette 224 px"}
+DATA_NAMES = {
+    "cifar10": "CIFAR-10 (JPEG copy)",
+    "cifar10-events": "CIFAR-10 (JPEG copy), simulated events",
+    "imagenette": "Imagenette 224 px",
+}
 
 
 def main() -> None:
@@ -47,7 +51,10 @@ def main() -> None:
         model = model.to(device, memory_format=torch.channels_last).eval()
         cfg: Any = model.pretrained_cfg
         recipe = dataclasses.replace(
-            CIFAR10_TWO_CORES, data=options.data, batch_size=options.batch_size
+            CIFAR10_TWO_CORES,
+            data=options.data,
+            batch_size=options.batch_size,
+            schedule=f"1x{model.num_steps}",
         )
         batches = open_split(recipe, cfg, train=False, device=device)
     except (ValueError, OSError, RuntimeError) as error:
@@ -76,7 +83,7 @@ def measure(model: Any, batches: Batches) -> dict[str, Any]:
     right_top5 = 0
     with record_activity(model) as activity:
         for images, labels in tqdm(batches.epoch(0), total=len(batches), desc="evaluate"):
-            logits = model.forward_steps(images.contiguous(memory_format=torch.channels_last))
+            logits = model.forward_steps(channels_last(images))
             right_by_step = right_by_step + (logits.argmax(2) == labels).sum(1)
             top5 = logits[-1].topk(min(5, logits.shape[2])).indices
             right_top5 += int((top5 == labels[:, None]).sum())
@@ -89,18 +96,10 @@ def measure(model: Any, batches: Batches) -> dict[str, Any]:
         "top1": by_step[-1:],
         "top1_interval95": wilson_interval(by_step[-1], number),
         "top5": [right_top5 / number],
+        "top5_interval95": wilson_interval(right_top5 / number, number),
         "top1_by_step": by_step,
         "activity": activity.as_dict(),
     }
-
-
-def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """95 % interval of a share of `number` trials (Wilson, JASA 1927)."""
-    z = 1.96
-    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
-    spread = z / (1 + z * z / number)
-    spread *= math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
-    return centre - spread, centre + spread
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
 """Turn a finished run into a weights folder, which is exactly a Hub repository.
 
-python training/export.py runs/msresnet20 --out msr_zoo/weights/msresnet20.cifar10
+    python training/export.py runs/msresnet20 --out msr_zoo/weights/msresnet20.cifar10
+    python training/export.py runs/msresnet18 --out hub/msresnet18.imagenette
+
+Weights of up to 4 MB go into the wheel, larger ones into hub/, where MSR_ZOO_MIRROR=hub finds them
+by their name.
 """
 
 import argparse
@@ -9,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import msr_zoo
 from msr_zoo.hub import save_pretrained
+from recipes import Recipe
+
+WHEEL = Path(msr_zoo.__file__).parent / "weights"
+# What the wheel may carry in one file, and git.
+WHEEL_BYTES, GIT_BYTES = 4_000_000, 45_000_000
 
 
 def main() -> None:
@@ -26,20 +36,39 @@ def main() -> None:
     if options.out.exists():
         parser.error(f"{options.out} is there already")
     saved = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
-    recipe = saved["recipe"]
-    if not saved["history"] or saved["history"][-1]["epoch"] < recipe["epochs"]:
+    recipe = Recipe(**saved["recipe"])
+    if len(saved["history"]) < recipe.epochs:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
     model: Any = msr_zoo.create_model(
-        recipe["model"], num_steps=recipe["num_steps"], num_classes=len(saved["classes"])
+        recipe.model, num_steps=recipe.num_steps, num_classes=len(saved["classes"])
     )
     model.load_state_dict(saved["model"])
     model.pretrained_cfg["label_names"] = list(saved["classes"])
+    size = stored_bytes(model)
+    if options.out.resolve().parent == WHEEL.resolve() and size > WHEEL_BYTES:
+        parser.error(
+            f"{options.out}: {size / 1e6:.1f} MB are too many for the wheel, which takes "
+            f"{WHEEL_BYTES / 1e6:g} MB a model; export to hub/{options.out.name}"
+        )
     digest = save_pretrained(model, options.out, card="Made by training/export.py.\n")
     # What the card is made from, next to what training/evaluate.py measures.
     run = {key: saved[key] for key in ("recipe", "provenance", "history")}
     (options.out / "training.json").write_text(json.dumps(run, indent=1) + "\n")
     print(f"{options.out}: sha256 {digest}")
+    if size > GIT_BYTES:
+        print(
+            f"model.safetensors has {size / 1e6:.0f} MB, more than the {GIT_BYTES / 1e6:g} MB that "
+            "git takes: commit all of the folder but it"
+        )
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Bytes of the tensors on disk: float16 in convolutions and linear layers, else as they are."""
+    halved = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    numbers = sum(p.numel() for module in halved for p in module.parameters())
+    everything = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    return everything - 2 * numbers
 
 
 if __name__ == "__main__":

@@ -1,69 +1,115 @@
 """What is trained, and how: each recipe is a value, and the command line may change any field."""
 
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Phase(NamedTuple):
+    """Epochs of one kind: T, and the pixels of a side of the pictures (None: the model's)."""
+
+    epochs: int
+    num_steps: int
+    size: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     model: str
     data: str  # a key of training.data.SOURCES, or the path of a folder or tar of class folders
-    epochs: int
+    # Phases as EPOCHSxT or EPOCHSxT@SIZE, such as "20x1@24 10x1 5x4": the weights hardly depend on
+    # T and size, the cost does. The last phase's T is that of the finished model.
+    schedule: str
     batch_size: int  # pictures a step of the optimizer, over all processes
     lr: float  # at the end of the warm-up
     weight_decay: float
-    num_steps: int  # T of the finished model
-    early_num_steps: int  # T of the first epochs: the weights hardly depend on it, the cost does
-    early_epochs: int = 0
+    optimizer: str = "sgd"  # or muon (Jordan, 2024), which learns more from an epoch
     warmup_epochs: float = 0.0
     nesterov: bool = False
     label_smoothing: float = 0.0
-    crop_padding: int = 0  # pixels; 0 takes a random resized crop
+    crop_padding: int = 0  # pixels; 0 takes a random resized crop; not for simulated events
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
+    rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
     pretrained: bool = False  # start from the weights that `model` names
     seed: int = 0
+
+    def phases(self) -> list[Phase]:
+        """The schedule's phases; ValueError where it is none."""
+        phases = []
+        for word in self.schedule.split() or [""]:
+            match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@([1-9]\d*))?", word)
+            if not match:
+                raise ValueError(
+                    f"schedule must be phases such as 20x1@24 (epochs, T, pixels), got {word!r}"
+                )
+            epochs, num_steps, size = match.groups()
+            phases.append(Phase(int(epochs), int(num_steps), int(size) if size else None))
+        return phases
+
+    @property
+    def epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases())
+
+    @property
+    def num_steps(self) -> int:
+        """T of the finished model."""
+        return self.phases()[-1].num_steps
+
+    def phase(self, epoch: int) -> Phase:
+        """The phase that an epoch, counted from 0, lies in."""
+        for phase in self.phases():
+            if epoch < phase.epochs:
+                return phase
+            epoch -= phase.epochs
+        return self.phases()[-1]
 
 
 # Hu et al., TNNLS 2024: SGD with momentum 0.9, cosine, to be run with SyncBN on several GPUs.
 PAPER_IMAGENET = Recipe(
     model="msresnet34",
     data="imagenet",
-    epochs=125,
+    schedule="125x6",
     batch_size=256,
     lr=0.1,
     weight_decay=1e-5,
-    num_steps=6,
-    early_num_steps=6,
     label_smoothing=0.1,
 )
 PAPER_CIFAR10 = Recipe(
     model="msresnet110",
     data="cifar10",
-    epochs=200,
+    schedule="200x6",
     batch_size=100,
     lr=0.1,
     weight_decay=1e-4,
-    num_steps=6,
-    early_num_steps=6,
     crop_padding=4,
 )
-# Two CPU cores and little more than an hour: most of what is learned is learned at T = 1.
+# Crops of 24 px cost half of the picture's 32, and most of what is learned is learned at T = 1.
 CIFAR10_TWO_CORES = Recipe(
     model="msresnet20",
     data="cifar10",
-    epochs=34,
+    schedule="24x1@24 14x1 3x2 7x4",
     batch_size=128,
-    lr=0.2,
-    weight_decay=5e-4,
-    num_steps=4,
-    early_num_steps=1,
-    early_epochs=26,
-    warmup_epochs=2,
-    nesterov=True,
+    lr=0.02,
+    weight_decay=0.05,
+    optimizer="muon",
+    warmup_epochs=0.6,
     crop_padding=4,
+)
+# Simulated recordings of CIFAR-10's pictures, for some minutes of one CPU core.
+EVENTS_ONE_CORE = Recipe(
+    model="msresnet20_dvs",
+    data="cifar10-events",
+    schedule="7x1 1x2",
+    batch_size=128,
+    lr=0.02,
+    weight_decay=0.05,
+    optimizer="muon",
+    warmup_epochs=0.5,
 )
 
 RECIPES = {
     "paper-imagenet": PAPER_IMAGENET,
     "paper-cifar10": PAPER_CIFAR10,
     "cifar10-two-cores": CIFAR10_TWO_CORES,
+    "events-one-core": EVENTS_ONE_CORE,
 }

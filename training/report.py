@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msr_zoo.finetune_report import card as finetuned_card
 from msr_zoo.models.tags import TAGS
 
 ROOT = Path(__file__).parents[1]
@@ -25,18 +26,36 @@ DATA_NOTES = {
     ),
 }
 
+FAMILIES = {
+    "msresnet": (
+        "MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural "
+        "network."
+    ),
+    "resnet_twin": (
+        "The non-spiking twin of MS-ResNet: its layers with ReLU for the spiking neurons. It shows "
+        "what the data and the recipe allow."
+    ),
+    "spiking_resnet": "A plain spiking ResNet (Zheng et al., AAAI 2021), a rival of MS-ResNet.",
+    "sew_resnet": "SEW-ResNet (Fang et al., NeurIPS 2021), a rival of MS-ResNet.",
+}
+
 
 def write_reports() -> None:
     """Write every card, and the table between the two marks in README.md."""
     measured = _measured()
     for folder, results in measured:
-        training = json.loads((folder / "training.json").read_text())
-        (folder / "README.md").write_text(card(results, training))
+        (folder / "README.md").write_text(card_of(folder, results))
     readme = ROOT / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     readme.write_text(f"{before}{BEGIN}\n{models_table()}{END}{after}")
     print(f"README.md written, and the cards of {len(measured)} models")
+
+
+def card_of(folder: Path, results: dict[str, Any]) -> str:
+    """The card of a weights folder; those of fine-tuned models are written as users' are."""
+    training = json.loads((folder / "training.json").read_text())
+    return (card if "provenance" in training else finetuned_card)(results, training)
 
 
 def _measured() -> list[tuple[Path, dict[str, Any]]]:
@@ -46,7 +65,7 @@ def _measured() -> list[tuple[Path, dict[str, Any]]]:
 
 def models_table() -> str:
     rows = [
-        "| model | data | T | top-1 (95 % interval, pictures) | spikes a neuron | energy, twin |",
+        "| model | data | T | top-1 (95 % interval, samples) | spikes a neuron | energy, twin |",
         "|---|---|---|---|---|---|",
     ]
     rows += [
@@ -82,6 +101,7 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
     settings = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
+    what = next(text for family, text in FAMILIES.items() if name.startswith(family))
     return f"""---
 license: apache-2.0
 library_name: msr-zoo
@@ -89,8 +109,8 @@ pipeline_tag: image-classification
 tags: [spiking-neural-network, ms-resnet, msr_zoo]
 ---
 # {name}
-MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural network,
-trained by the msr_zoo project; not the authors' weights.
+{what}
+Trained by the msr_zoo project; not the authors' weights.
 
 ```python
 import msr_zoo
@@ -104,7 +124,7 @@ model = msr_zoo.create_model("{name}", pretrained=True)
 | top-1, {results["split"]} split | {_accuracy(results)}; seeds {results["seeds"]} |
 | top-5 | {results["top5"][0]:.2%} |
 | top-1 after step 1 to {results["num_steps"]} | {by_step} |
-| firing rate by stage (spikes a neuron a step) | {rates} |
+| firing rate by stage (spikes a neuron a step) | {rates or "no spikes"} |
 | spikes a neuron a picture | {activity["spikes_per_neuron"]:.3f} |
 | synaptic operations a picture | {operations["ac"]:.4g} AC and {operations["mac"]:.4g} MAC; \
 the non-spiking twin {operations["twin_mac"]:.4g} MAC |

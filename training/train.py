@@ -19,13 +19,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from timm.optim import Muon
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import msr_zoo
-from data import Batches, open_split
+from big_pages import restart_with_big_pages
+from data import Batches, channels_last, open_split
+from firing_rate import FiringRate
 from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
@@ -42,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--max-steps", type=int, help="stop after so many steps, to measure or to try"
     )
+    parser.add_argument(
+        "--max-minutes", type=float, help="stop after so long, for machines lent by the hour"
+    )
     for field in dataclasses.fields(Recipe):
         flag = "--" + field.name.replace("_", "-")
         kind = _boolean if field.type is bool else field.type
@@ -49,10 +55,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     out, save_every = options.pop("out"), options.pop("save_every")
     max_steps = options.pop("max_steps") or math.inf
+    deadline = time.monotonic() + 60 * (options.pop("max_minutes") or math.inf)
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
 
-    if recipe.early_epochs >= recipe.epochs and recipe.early_num_steps != recipe.num_steps:
-        parser.error("early_epochs must be fewer than epochs, or T is never that of num_steps")
+    try:
+        recipe.phases()
+    except ValueError as error:
+        parser.error(str(error))
+    if recipe.optimizer not in ("sgd", "muon"):
+        parser.error(f"optimizer must be sgd or muon, got {recipe.optimizer!r}")
 
     # Processes and device.
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -93,15 +104,25 @@ def main(arguments: list[str] | None = None) -> None:
     if world > 1:
         net = synchronise(net, device)
     model = DistributedDataParallel(net) if world > 1 else net
+    penalty = FiringRate(net) if recipe.rate_penalty else None
 
-    # Optimizer. Batch-norm scales and biases are not decayed.
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    others = [p for p in net.parameters() if p.dim() <= 1]
+    # Optimizer. Batch-norm scales and biases are not decayed; Muon is for convolutions alone.
+    by_dim: dict[int, list[nn.Parameter]] = {}
+    for parameter in net.parameters():
+        by_dim.setdefault(parameter.dim(), []).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": recipe.weight_decay if dim > 1 else 0.0,
+            "use_fallback": dim < 4,
+        }
+        for dim, parameters in sorted(by_dim.items())
     ]
-    optimizer = torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=recipe.nesterov)
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "muon":
+        optimizer = Muon(groups, recipe.lr, momentum=0.95, nesterov=True, ns_steps=3)
+    else:
+        optimizer = torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=recipe.nesterov)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     autocast = torch.autocast(
         device.type, getattr(torch, recipe.precision), enabled=recipe.precision != "float32"
@@ -109,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Resume.
     checkpoint = out / "last.pt"
-    start, history, loss_so_far = 0, [], 0.0
+    start, history, so_far = 0, [], (0.0, 0.0)
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["recipe"] != dataclasses.asdict(recipe):
@@ -117,10 +138,10 @@ def main(arguments: list[str] | None = None) -> None:
         net.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
-        start, history, loss_so_far = saved["step"], saved["history"], saved["loss_so_far"]
+        start, history, so_far = saved["step"], saved["history"], saved["so_far"]
     out.mkdir(parents=True, exist_ok=True)
 
-    def save(step: int, loss_so_far: float) -> None:
+    def save(step: int, so_far: tuple[float, ...]) -> None:
         if rank:
             return
         state = {
@@ -129,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
             "scaler": scaler.state_dict(),
             "step": step,
             "history": history,
-            "loss_so_far": loss_so_far,  # summed over the steps of an unfinished epoch
+            "so_far": so_far,  # loss and share named right, summed over an unfinished epoch
             "recipe": dataclasses.asdict(recipe),
             "classes": train_set.classes,
             "provenance": provenance(device, world),
@@ -145,10 +166,10 @@ def main(arguments: list[str] | None = None) -> None:
     last_saved = time.monotonic()
     step = start
     for epoch in range(len(history), recipe.epochs):
-        net.num_steps = recipe.early_num_steps if epoch < recipe.early_epochs else recipe.num_steps
+        net.num_steps = recipe.phase(epoch).num_steps
         model.train()
-        losses = torch.tensor(loss_so_far, device=device)
-        loss_so_far = 0.0
+        sums = torch.tensor(so_far, device=device)
+        so_far = (0.0, 0.0)
         began, first = time.monotonic(), step - epoch * steps_per_epoch
         batches = train_set.epoch(epoch, first)
         bar = tqdm(
@@ -162,31 +183,35 @@ def main(arguments: list[str] | None = None) -> None:
             torch.manual_seed(recipe.seed + step * world + rank)  # dropout repeats itself on resume
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step / steps_per_epoch)
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = channels_last(images)
             with autocast:
                 logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            if penalty:
+                loss = loss + recipe.rate_penalty * penalty.take()
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            losses += loss.detach()
+            right = (logits.argmax(1) == labels).float().mean()
+            sums += torch.stack([loss.detach(), right])
             step += 1
-            if step - start >= max_steps or ending:
-                save(step, losses.item())
+            if step - start >= max_steps or time.monotonic() > deadline or ending:
+                save(step, tuple(sums.tolist()))
                 print(f"stopped after step {step}; the same command goes on from {checkpoint}")
                 return
             if time.monotonic() - last_saved > save_every:
-                save(step, losses.item())
+                save(step, tuple(sums.tolist()))
                 last_saved = time.monotonic()
         accuracy = evaluate(net, test_set, autocast)
         seconds = time.monotonic() - began
-        mean_loss = losses.item() / steps_per_epoch
+        mean_loss, train_accuracy = (sums / steps_per_epoch).tolist()
         history.append(
             {
                 "epoch": epoch + 1,
                 "T": net.num_steps,
                 "loss": mean_loss,
+                "train_top1": train_accuracy,  # while it learns, of augmented pictures
                 "top1": accuracy,
                 "seconds": seconds,
             }
@@ -194,9 +219,10 @@ def main(arguments: list[str] | None = None) -> None:
         if log:
             print(json.dumps(history[-1]), flush=True)
             log.add_scalar("loss/train", mean_loss, step)
+            log.add_scalar("top1/train", train_accuracy, step)
             log.add_scalar("top1/test", accuracy, step)
             log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
-        save(step, 0.0)
+        save(step, (0.0, 0.0))
     if world > 1:
         dist.destroy_process_group()
 
@@ -213,14 +239,17 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
 def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
     """Share of the split that the model names right, over all processes."""
     model.eval()
-    right = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    # Readers that must give all processes as many pictures show a few of them twice.
+    right_and_all = torch.zeros(2, dtype=torch.int64, device=next(model.parameters()).device)
     for images, labels in batches.epoch(0):
         with autocast:
-            logits = model(images.contiguous(memory_format=torch.channels_last))
-        right += (logits.argmax(1) == labels).sum()
+            logits = model(channels_last(images))
+        right_and_all[0] += (logits.argmax(1) == labels).sum()
+        right_and_all[1] += len(labels)
     if dist.is_initialized():
-        dist.all_reduce(right)
-    return right.item() / batches.num_pictures
+        dist.all_reduce(right_and_all)
+    right, number = right_and_all.tolist()
+    return float(right / number)
 
 
 def _boolean(text: str) -> bool:
@@ -230,4 +259,5 @@ def _boolean(text: str) -> bool:
 
 
 if __name__ == "__main__":
+    restart_with_big_pages()
     main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -48,14 +50,26 @@ def to_frames(
     return torch.from_numpy(counts.astype(np.float32)).reshape(steps, 2, height, width)
 
 
-def normalized(frames: torch.Tensor) -> torch.Tensor:
-    """Scale counts (T, 2, H, W) to a mean of 1 over the cells that hold any.
+def around_median(events: Events, side: int) -> Events:
+    """Cut out the square of ``side`` pixels about the median event, which comes to its middle."""
+    if not len(events):
+        return replace(events, width=side, height=side)
+    x = events.x - (round(float(np.median(events.x))) - side // 2)
+    y = events.y - (round(float(np.median(events.y))) - side // 2)
+    inside = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+    moved = replace(events, x=x.astype(np.int16), y=y.astype(np.int16), width=side, height=side)
+    return moved if inside.all() else moved[inside]
 
-    So a slow and a fast motion, or a sensitive and a dull camera, look alike. Frames without an
+
+def normalized(frames: torch.Tensor) -> torch.Tensor:
+    """Scale counts (..., T, 2, H, W) to a mean of 1 over the cells that hold any.
+
+    So a slow and a fast motion, or a sensitive and a dull camera, look alike. Samples without an
     event stay zero.
     """
-    active = frames.count_nonzero()
-    return frames * (active / frames.sum().clamp(min=1.0))
+    axes = (-4, -3, -2, -1)
+    scale = frames.count_nonzero(dim=axes) / frames.sum(dim=axes).clamp(min=1.0)
+    return frames * scale[..., None, None, None, None]
 
 
 def without_hot_pixels(events: Events, *, factor: float = 10.0, min_rate: float = 10.0) -> Events:

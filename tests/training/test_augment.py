@@ -3,15 +3,15 @@ import torch
 from augment import crop_flip, draw_shifts, draw_windows, resized_crop
 
 
-def test_crop_is_a_window_of_the_padded_picture_or_its_mirror():
-    images = torch.randint(1, 255, (32, 3, 8, 10), dtype=torch.uint8)
-    cropped = crop_flip(images, 2, draw_shifts(32, 2, torch.Generator().manual_seed(0)))
-    assert cropped.shape == images.shape
+def test_crop_is_a_window_of_the_picture_or_its_mirror():
+    images = torch.randint(1, 255, (32, 3, 12, 16), dtype=torch.uint8)
+    shifts = draw_shifts(32, (4, 6), torch.Generator().manual_seed(0))
+    assert shifts.amax(0).tolist() == [4, 6, 1]
+    cropped = crop_flip(images, (8, 10), shifts)
+    assert cropped.shape == (32, 3, 8, 10)
     flips = 0
     for image, crop in zip(images, cropped, strict=True):
-        padded = torch.zeros(3, 12, 14, dtype=torch.uint8)
-        padded[:, 2:10, 2:12] = image
-        windows = [padded[:, y : y + 8, x : x + 10] for y in range(5) for x in range(5)]
+        windows = [image[:, y : y + 8, x : x + 10] for y in range(5) for x in range(7)]
         plain = any(torch.equal(crop, window) for window in windows)
         mirrored = any(torch.equal(crop, window.flip(2)) for window in windows)
         assert plain or mirrored
@@ -20,11 +20,12 @@ def test_crop_is_a_window_of_the_padded_picture_or_its_mirror():
 
 
 def test_a_share_of_the_batch_is_cropped_as_in_the_whole():
-    images = torch.randint(0, 255, (8, 3, 8, 8), dtype=torch.uint8)
-    shifts = draw_shifts(8, 4, torch.Generator().manual_seed(1))
-    whole, share = crop_flip(images, 4, shifts), crop_flip(images[1::2], 4, shifts[1::2])
+    images = torch.randint(0, 255, (8, 3, 16, 16), dtype=torch.uint8)
+    shifts = draw_shifts(8, (8, 8), torch.Generator().manual_seed(1))
+    whole = crop_flip(images, (8, 8), shifts)
+    share = crop_flip(images[1::2], (8, 8), shifts[1::2])
     assert torch.equal(whole[1::2], share)
-    assert not torch.equal(shifts, draw_shifts(8, 4, torch.Generator().manual_seed(2)))
+    assert not torch.equal(shifts, draw_shifts(8, (8, 8), torch.Generator().manual_seed(2)))
 
 
 def test_resized_crop_of_everything_is_the_picture_or_its_mirror():

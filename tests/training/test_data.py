@@ -19,7 +19,8 @@ CFG = {
 
 
 def opened(folder, *, train, **changes):
-    recipe = dataclasses.replace(CIFAR10_TWO_CORES, data=str(folder), batch_size=8, **changes)
+    changes = {"data": str(folder), "batch_size": 8, "schedule": "4x1", **changes}
+    recipe = dataclasses.replace(CIFAR10_TWO_CORES, **changes)
     return open_split(recipe, CFG, train=train, device=torch.device("cpu"))
 
 
@@ -55,10 +56,31 @@ def test_a_resumed_epoch_goes_on_with_the_batch_it_would_have_had(pictures):
         assert torch.equal(labels, same_labels)
 
 
+@pytest.mark.parametrize(("padding", "expected"), [(4, 12), (0, 12)])
+def test_a_phase_has_its_own_size_and_testing_the_models(pictures, padding, expected):
+    options = {"schedule": "1x1@12 1x2", "crop_padding": padding}
+    train, test = (opened(pictures, train=t, **options) for t in (True, False))
+    assert [next(train.epoch(e))[0].shape[-1] for e in (0, 1)] == [expected, 16]
+    assert [next(test.epoch(e))[0].shape[-1] for e in (0, 1)] == [16, 16]
+
+
+def test_crop_of_the_whole_picture_is_padded_with_black(pictures):
+    images, _ = next(opened(pictures, train=True, schedule="1x1", crop_padding=8).epoch(0))
+    black = -torch.tensor(CFG["mean"]) / torch.tensor(CFG["std"])
+    edges = torch.cat([images[:, :, 0], images[:, :, -1]], 2).permute(0, 2, 1)
+    assert torch.isclose(edges, black).all(2).any()
+
+
+def test_pictures_of_many_sizes_have_no_phases(pictures):
+    Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
+    with pytest.raises(ValueError, match="cut to the model's size alone"):
+        opened(pictures, train=True, crop_padding=0, schedule="1x1@12 1x2")
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_pictures_of_many_sizes_come_through_timm(pictures, train):
     Image.new("RGB", (40, 24)).save(pictures / ("train" if train else "test") / "dark" / "z.png")
-    batches = opened(pictures, train=train, crop_padding=0)
+    batches = opened(pictures, train=train, crop_padding=0, schedule="1x1")
     assert isinstance(batches, TimmBatches)
     assert batches.classes == ("bright", "dark")
     parts = [(images.shape[1:], len(labels)) for images, labels in batches.epoch(0)]
@@ -67,7 +89,9 @@ def test_pictures_of_many_sizes_come_through_timm(pictures, train):
 
 
 def test_pictures_of_another_size_come_at_the_models(pictures):
-    recipe = dataclasses.replace(CIFAR10_TWO_CORES, data=str(pictures), batch_size=8)
+    recipe = dataclasses.replace(
+        CIFAR10_TWO_CORES, data=str(pictures), batch_size=8, schedule="1x1"
+    )
     for train in (True, False):
         cfg = {**CFG, "input_size": (3, 24, 20)}
         batches = open_split(recipe, cfg, train=train, device=torch.device("cpu"))

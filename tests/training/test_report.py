@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_train import arguments
 
 import evaluate
@@ -34,6 +35,32 @@ def test_exported_weights_are_those_of_the_run_rounded_once(weights, tmp_path):
         assert torch.equal(value, saved[key].half().float() if half else saved[key]), key
 
 
+def test_size_on_disk_is_known_before_it_is_written(weights):
+    model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
+    stored = load_file(weights / "model.safetensors").values()
+    assert export.stored_bytes(model) == sum(t.numel() * t.element_size() for t in stored)
+
+
+def test_weights_too_large_for_the_wheel_are_sent_to_the_hub(
+    weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(export, "WHEEL", tmp_path / "wheel")
+    monkeypatch.setattr(export, "WHEEL_BYTES", 500_000)
+    out = tmp_path / "wheel" / "msresnet20.big"
+    monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "run"), "--out", str(out)])
+    with pytest.raises(SystemExit) as error:
+        export.main()
+    assert error.value.code == 2
+    assert "0.6 MB are too many for the wheel" in capsys.readouterr().err
+    assert not out.exists()
+    monkeypatch.setattr(export, "GIT_BYTES", 500_000)
+    hub = tmp_path / "hub" / "msresnet20.big"
+    monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "run"), "--out", str(hub)])
+    export.main()
+    assert (hub / "model.safetensors").exists()
+    assert "commit all of the folder but it" in capsys.readouterr().out
+
+
 def test_training_starts_from_exported_weights(weights, pictures, tmp_path):
     options = ("--model", f"local-dir:{weights}", "--pretrained", "true", "--lr", "0")
     train.main(arguments(pictures, tmp_path / "tuned", *options))
@@ -50,6 +77,8 @@ def test_results_say_what_was_measured(weights):
     assert results["top1"] == results["top1_by_step"][-1:]
     low, high = results["top1_interval95"]
     assert low <= results["top1"][0] <= high
+    low, high = results["top5_interval95"]
+    assert low <= results["top5"][0] <= high
     assert results["activity"]["pictures"] == 10
     assert results["seeds"] == [0]
 
@@ -60,6 +89,18 @@ def test_card_is_made_from_the_results(weights):
     card = report.card(results, training)
     assert f"top-1, test split | {results['top1'][0]:.2%}" in card
     assert training["provenance"]["commit"][:12] in card
+
+
+def test_card_of_a_twin_says_that_it_does_not_spike(weights):
+    results = json.loads((weights / "results.json").read_text())
+    training = json.loads((weights / "training.json").read_text())
+    results |= {
+        "model": "resnet_twin20.test",
+        "activity": {**results["activity"], "stage_rates": {}},
+    }
+    card = report.card(results, training)
+    assert "The non-spiking twin of MS-ResNet" in card
+    assert "a neuron a step) | no spikes |" in card
 
 
 def test_unfinished_run_is_not_exported(pictures, tmp_path, monkeypatch, capsys):
@@ -80,5 +121,4 @@ def test_readme_and_cards_equal_what_the_json_gives():
     text = (report.ROOT / "README.md").read_text()
     assert text.split(report.BEGIN)[1].split(report.END)[0].strip() == report.models_table().strip()
     for folder, results in report._measured():
-        training = json.loads((folder / "training.json").read_text())
-        assert (folder / "README.md").read_text() == report.card(results, training)
+        assert (folder / "README.md").read_text() == report.card_of(folder, results)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import msr_zoo
 import train
+from data import open_split
 from recipes import PAPER_CIFAR10, Recipe
 
 SCRIPT = Path(train.__file__)
@@ -19,8 +22,7 @@ SCRIPT = Path(train.__file__)
 def arguments(pictures, out, *more):
     return [
         "cifar10-two-cores", "--data", str(pictures), "--out", str(out), "--batch-size", "8",
-        "--epochs", "2", "--early-epochs", "1", "--num-steps", "2", "--warmup-epochs", "0.5",
-        *more,
+        "--schedule", "1x1 1x2", "--warmup-epochs", "0.5", *more,
     ]  # fmt: skip
 
 
@@ -29,7 +31,7 @@ def checkpoint(out):
 
 
 def test_run_learns_and_says_how_it_was_made(pictures, tmp_path):
-    train.main(arguments(pictures, tmp_path / "run", "--epochs", "4"))
+    train.main(arguments(pictures, tmp_path / "run", "--schedule", "1x1@12 3x2"))
     saved = checkpoint(tmp_path / "run")
     assert saved["step"] == 4 * 6  # 48 pictures in batches of 8
     assert [epoch["T"] for epoch in saved["history"]] == [1, 2, 2, 2]
@@ -79,10 +81,28 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "no data at", tmp_path / "nowhere", out)
     assert_refused(capsys, "no pictures under train/<class>/", pictures / "test", out)
     assert_refused(capsys, "fewer than a batch of 64", pictures, out, "--batch-size", "64")
-    assert_refused(capsys, "early_epochs must be fewer", pictures, out, "--early-epochs", "2")
+    assert_refused(capsys, "got '3x'", pictures, out, "--schedule", "1x1 3x")
+    assert_refused(capsys, "got ''", pictures, out, "--schedule", "")
+    assert_refused(capsys, "crop of 64 px is larger", pictures, out, "--schedule", "1x1@64")
+    assert_refused(capsys, "sgd or muon, got 'adam'", pictures, out, "--optimizer", "adam")
     shutil.rmtree(pictures / "test" / "bright")
     assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()
+
+
+def test_training_accuracy_is_that_of_every_batch_as_it_passed(pictures, tmp_path):
+    options = ("--lr", "0", "--precision", "float32", "--schedule", "2x2")
+    train.main(arguments(pictures, tmp_path / "run", *options, "--max-steps", "2"))
+    train.main(arguments(pictures, tmp_path / "run", *options))
+    saved = checkpoint(tmp_path / "run")
+    model = msr_zoo.create_model("msresnet20", num_steps=2, num_classes=2).train()
+    model.load_state_dict(saved["model"])  # a learning rate of 0 left the weights as they were
+    recipe = Recipe(**saved["recipe"])
+    batches = open_split(recipe, model.pretrained_cfg, train=True, device=torch.device("cpu"))
+    for epoch, told in enumerate(saved["history"]):
+        with torch.inference_mode():
+            right = [(model(x).argmax(1) == y).sum().item() for x, y in batches.epoch(epoch)]
+        assert told["train_top1"] == pytest.approx(sum(right) / 48)
 
 
 @pytest.mark.slow
@@ -118,11 +138,50 @@ def test_killed_run_goes_on_batch_for_batch(pictures, tmp_path, name):
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
-    recipe = Recipe(**{**vars(PAPER_CIFAR10), "warmup_epochs": 2.0, "epochs": 10})
+    recipe = dataclasses.replace(PAPER_CIFAR10, warmup_epochs=2.0, schedule="10x6")
     rates = [train.learning_rate(recipe, e) for e in (0, 1, 2, 6, 10)]
     assert rates[0] == pytest.approx(0.0005)
     assert rates[1] == pytest.approx(0.0505)
     assert rates[2:] == pytest.approx([0.1, 0.05, 0.0])
+
+
+def test_phases_follow_one_another():
+    recipe = dataclasses.replace(PAPER_CIFAR10, schedule="2x1@24 1x1 3x4")
+    phases = [recipe.phase(epoch) for epoch in range(recipe.epochs)]
+    assert [phase.num_steps for phase in phases] == [1, 1, 1, 4, 4, 4]
+    assert [phase.size for phase in phases] == [24, 24, None, None, None, None]
+    assert recipe.num_steps == 4
+
+
+def test_run_ends_at_its_minutes_and_goes_on(pictures, tmp_path):
+    train.main(arguments(pictures, tmp_path / "run", "--max-minutes", "1e-9"))
+    assert checkpoint(tmp_path / "run")["step"] == 1
+    train.main(arguments(pictures, tmp_path / "run"))
+    assert checkpoint(tmp_path / "run")["step"] == 12
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_only_matrices_decay(pictures, tmp_path, optimizer):
+    out = tmp_path / "run"
+    train.main(arguments(pictures, out, "--optimizer", optimizer, "--max-steps", "1"))
+    groups = checkpoint(out)["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.0, 0.05, 0.05]
+    # Vectors and the head take Muon's fallback; 21 convolutions do not.
+    assert [group["use_fallback"] for group in groups] == [True, True, False]
+    assert len(groups[2]["params"]) == 21
+
+
+def test_rate_penalty_silences_neurons(pictures, tmp_path):
+    rates = []
+    for weight in ("0", "20"):
+        out = tmp_path / weight
+        train.main(arguments(pictures, out, "--rate-penalty", weight, "--schedule", "6x1"))
+        model = msr_zoo.create_model("msresnet20", num_classes=2, num_steps=1)
+        model.load_state_dict(checkpoint(out)["model"])
+        with torch.no_grad(), msr_zoo.record_activity(model.eval()) as activity:
+            model(torch.randn(8, 3, 16, 16))
+        rates.append(activity.spikes_per_neuron)
+    assert rates[1] < 0.7 * rates[0]
 
 
 def test_history_is_printed_as_json_lines(pictures, tmp_path, capsys):

@@ -1,9 +1,10 @@
 """The figure of the isometry study, an SVG: gradient norm and φ by block, a column a depth."""
 
 import math
-from html import escape
 from statistics import geometric_mean
 from typing import Any
+
+from studies import svg
 
 # Okabe and Ito's colours, told apart by the colour-blind; the dashes help in print.
 STYLES = {
@@ -21,16 +22,12 @@ def draw(runs: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys((run["state"], run["depth"]) for run in runs))
     width = LEFT + max(len(columns) * (WIDTH + GAP), len(STYLES) * LEGEND)
     height = TOP + len(ROWS) * (HEIGHT + GAP)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
+    parts = []
     shown = [label for label in STYLES if any(run["network"] == label for run in runs)]
     for index, label in enumerate(shown):
         left = LEFT + index * LEGEND
-        parts.append(_line([(left, 16), (left + 28, 16)], label))
-        parts.append(_text(left + 34, 20, label))
+        parts.append(svg.line([(left, 16), (left + 28, 16)], *STYLES[label]))
+        parts.append(svg.text(left + 34, 20, label))
     for row, (field, title) in enumerate(ROWS.items()):
         top = TOP + row * (HEIGHT + GAP)
         curves = [(run, _curve(run, field)) for run in runs]
@@ -39,8 +36,8 @@ def draw(runs: list[dict[str, Any]]) -> str:
             left = LEFT + column * (WIDTH + GAP)
             parts += _axes(left, top, low, high)
             middle = left + WIDTH / 2
-            parts.append(_text(middle, top - 8, f"depth {depth}, {state}", "middle"))
-            parts.append(_text(middle, top + HEIGHT + 32, "block", "middle"))
+            parts.append(svg.text(middle, top - 8, f"depth {depth}, {state}", "middle"))
+            parts.append(svg.text(middle, top + HEIGHT + 32, "block", "middle"))
             for run, curve in curves:
                 if (run["state"], run["depth"]) != (state, depth):
                     continue
@@ -50,12 +47,11 @@ def draw(runs: list[dict[str, Any]]) -> str:
                     for i, v in enumerate(curve)
                     if v  # a gradient of 0 has no place on a logarithmic axis
                 ]
-                parts.append(_line(points, run["network"]))
-                parts.append(_text(left, top + HEIGHT + 16, "1", "middle"))
-                parts.append(_text(left + WIDTH, top + HEIGHT + 16, str(len(curve)), "middle"))
-        turned = f' transform="rotate(-90 16 {top + HEIGHT / 2})"'
-        parts.append(_text(16, top + HEIGHT / 2, title, "middle", turned))
-    return "\n".join([*parts, "</svg>\n"])
+                parts.append(svg.line(points, *STYLES[run["network"]]))
+                parts.append(svg.text(left, top + HEIGHT + 16, "1", "middle"))
+                parts.append(svg.text(left + WIDTH, top + HEIGHT + 16, str(len(curve)), "middle"))
+        parts.append(svg.upright(16, top + HEIGHT / 2, title))
+    return svg.document(width, height, parts)
 
 
 def _curve(run: dict[str, Any], field: str) -> list[float | None]:
@@ -72,28 +68,11 @@ def _decades(values: list[float]) -> tuple[int, int]:
 
 
 def _axes(left: float, top: float, low: int, high: int) -> list[str]:
-    parts = [
-        f'<rect x="{left}" y="{top}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>'
-    ]
+    parts = [svg.frame(left, top, WIDTH, HEIGHT)]
     every = math.ceil((high - low) / 6)
     for power in range(low, high + 1):
         if power % every:
             continue
         y = top + HEIGHT * (high - power) / (high - low)
-        stroke = "#888" if power == 0 else "#ddd"
-        parts.append(f'<path d="M{left} {y:.1f}h{WIDTH}" stroke="{stroke}"/>')
-        parts.append(_text(left - 6, y + 4, f"1e{power}" if power else "1", "end"))
+        parts += svg.grid_line(left, y, WIDTH, f"1e{power}" if power else "1", power == 0)
     return parts
-
-
-def _line(points: list[tuple[float, float]], label: str) -> str:
-    colour, dashes = STYLES[label]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return (
-        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8" '
-        f'stroke-dasharray="{dashes or "none"}"/>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(text)}</text>'

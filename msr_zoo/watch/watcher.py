@@ -1,0 +1,145 @@
+"""Runs what a visitor asks for, and remembers it while they look at it."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from timm.data import create_transform, resolve_data_config
+from torch import Tensor, nn
+
+from msr_zoo.event_input import EventInput, read_recording
+from msr_zoo.events import DamagedRecordingWarning, Events
+from msr_zoo.predict import read_picture
+from msr_zoo.watch.recording import film
+from msr_zoo.watch.shelf import Recent, load, model_bytes
+from msr_zoo.watch.trace import Source, Trace, trace
+
+MODEL_BYTES = 1 << 30
+TRACE_BYTES = 128 << 20
+EVENT_BYTES = 128 << 20
+BYTES_AN_EVENT = 13  # two int16, an int64, a bool
+MAX_STEPS = 16
+LATEST_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """One network and what it is to look at.
+
+    A model of three channels sees the picture, one of two a window of the recording: `length_ms`
+    from `begin_ms` on, as long as it was trained on where that is 0. `steps` 0 is the model's own.
+    """
+
+    model: str
+    picture: str | None = None
+    recording: str | None = None
+    steps: int = 0
+    begin_ms: float = 0.0
+    length_ms: float = 0.0
+
+
+class Watcher:
+    """Keeps the latest models, recordings and traces, each kind within a bound in bytes.
+
+    Threads may share it. `folders` says whether a model may be the path of a weights folder.
+    """
+
+    def __init__(self, *, folders: bool) -> None:
+        self.folders = folders
+        self._models: Recent[tuple[nn.Module, Source]] = Recent(MODEL_BYTES, model_bytes)
+        self._traces: Recent[Trace] = Recent(TRACE_BYTES, Trace.bytes)
+        self._events: Recent[Events] = Recent(
+            EVENT_BYTES, lambda events: len(events) * BYTES_AN_EVENT
+        )
+
+    def model(self, name: str) -> tuple[nn.Module, Source]:
+        """The network of that name; ValueError in a sentence where it cannot be had."""
+        if not name:
+            raise ValueError("choose a model")
+        folder = Path(name.removeprefix("local-dir:"))
+        # A folder may be written anew while the page is open.
+        stamp = (folder / "model.safetensors").stat().st_mtime_ns if _is_weights(folder) else 0
+        return self._models.get((name, stamp), lambda: load(name, self.folders))
+
+    def own_steps(self, name: str) -> int:
+        """The number of steps that a model was made for."""
+        module: Any = self.model(name)[0]
+        return int(module.num_steps)
+
+    def trace(self, request: Request) -> Trace:
+        """What the network did; ValueError in a sentence for what cannot be shown to it."""
+        if not 0 <= request.steps <= MAX_STEPS:
+            raise ValueError(f"steps must lie between 1 and {MAX_STEPS}, got {request.steps}")
+        model, source = self.model(request.model)
+        module: Any = model
+        seen = request.recording if module.in_chans == 2 else request.picture
+        if not seen:
+            what = "an event recording" if module.in_chans == 2 else "a picture"
+            raise ValueError(f"{source.name} takes {what}; give one")
+        window = (request.begin_ms, request.length_ms) if module.in_chans == 2 else ()
+        key = (id(model), request.steps, digest(seen), *window)
+        return self._traces.get(key, lambda: self._run(model, source, request))
+
+    def _run(self, model: nn.Module, source: Source, request: Request) -> Trace:
+        module: Any = model
+        if module.in_chans == 2:
+            frames, _ = self.frames(model, request)
+            return trace(model, frames[None], source)
+        image = read_picture(str(request.picture))
+        x: Any = create_transform(**resolve_data_config(model=model))(image)
+        return trace(model, x[None], source, request.steps or None)
+
+    def frames(self, model: nn.Module, request: Request) -> tuple[Tensor, tuple[int, int]]:
+        """Frames (T, 2, H, W) of the window, and its interval in µs on the recording's clock."""
+        if not all(0 <= ms < LATEST_MS for ms in (request.begin_ms, request.length_ms)):
+            raise ValueError("a window begins and lasts 0 ms or more, and a day at most")
+        events = self.events(str(request.recording))
+        own = EventInput.of(model)
+        own = replace(
+            own,
+            num_steps=request.steps or own.num_steps,
+            window_us=round(request.length_ms * 1000) or own.window_us,
+            min_events=1,
+        )
+        begin = int(events.t[0]) + round(request.begin_ms * 1000)
+        later = events[events.t >= begin]
+        if not len(later):
+            raise ValueError(
+                f"the window begins at {request.begin_ms:,.0f} ms, and the recording ends after "
+                f"{events.duration / 1000:,.0f} ms"
+            )
+        interval, frames = next(own.windows(later))
+        return frames, interval
+
+    def events(self, path: str) -> Events:
+        """The events of a recording, what is damaged left out."""
+
+        def read() -> Events:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DamagedRecordingWarning)
+                return read_recording(path)
+
+        return self._events.get(digest(path), read)
+
+    def film(self, request: Request) -> str:
+        """The recording as a player of pictures, with the window marked that the model sees."""
+        events = self.events(str(request.recording))
+        model, _ = self.model(request.model)
+        _, (begin, end) = self.frames(model, request)
+        origin = int(events.t[0])
+        return film(events, begin - origin, end - begin, Path(str(request.recording)).name)
+
+
+def digest(path: str) -> str:
+    """What tells a file's content apart; ValueError where there is no such file."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{Path(path).name}: cannot be read ({error.strerror})") from error
+
+
+def _is_weights(folder: Path) -> bool:
+    return (folder / "model.safetensors").is_file()

@@ -1,0 +1,44 @@
+"""Runs of training/train.py that a study is made of: each goes on where it was interrupted."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import train
+from recipes import Recipe
+
+
+def finished(arguments: list[str], out: Path, ends: float) -> dict[str, Any] | None:
+    """The last checkpoint of a run that is trained to its end first; None if it was interrupted."""
+    saved = _checkpoint(out)
+    if saved is None or not _is_finished(saved):
+        if ends < float("inf"):
+            left = (ends - time.monotonic()) / 60
+            if left <= 0:
+                return None
+            arguments = [*arguments, "--max-minutes", f"{left:.2f}"]
+        train.main(arguments)
+        saved = _checkpoint(out)
+    return saved if saved and _is_finished(saved) else None
+
+
+def _checkpoint(out: Path) -> dict[str, Any] | None:
+    file = out / "last.pt"
+    if not file.exists():
+        return None
+    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return saved
+
+
+def _is_finished(saved: dict[str, Any]) -> bool:
+    return len(saved["history"]) == Recipe(**saved["recipe"]).epochs
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(file)
