@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import msr_zoo
 from benchmarks import timing
+from benchmarks.engine_groups import ratios
 from msr_zoo.bench.contestants import Runs, contestants, convolution_calls, folded
 from msr_zoo.bench.inputs import calibrate, sample
 from msr_zoo.bench.measure import compare, machine
@@ -29,21 +30,6 @@ from msr_zoo.models.ms_resnet import MSResNet
 # A bare name has random weights whose layers fire at `RATE`; one with a tag has its own.
 NETWORKS = {"msresnet18": 1, "msresnet34": 1, "msresnet20.cifar10": 32, "msresnet110": 32}
 RATE = 0.15
-# Contestants by what the targets compare the engine with.
-GROUPS = {
-    "bare convolutions, float32": ("bare convolutions, float32",),
-    "bare convolutions, bfloat16": ("bare convolutions, bfloat16",),
-    "torch, float32": ("torch, float32",),
-    "non-spiking twin, float32": ("non-spiking twin, float32",),
-    "non-spiking twin, bfloat16": ("non-spiking twin, bfloat16",),
-    "twin's bare convolutions, int8": ("twin's bare convolutions, int8",),
-    "SpikingJelly at its best": (
-        "SpikingJelly, float32",
-        "SpikingJelly, BN folded, bfloat16",
-        "SpikingJelly, BN folded, compiled, float32",
-        "SpikingJelly, BN folded, compiled, bfloat16",
-    ),
-}
 
 
 def prepared(name: str, batch: int) -> tuple[MSResNet, Tensor]:
@@ -106,7 +92,6 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     # The time of one thread's processor is the same on a machine that does other work too.
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     rows = compare(entries, rounds=options.rounds, seconds=options.seconds, clock=clock)
-    medians = {row.name: row.median_ms for row in rows}
     engine = msr_zoo.EventEngine(model)
     logits = engine(x)
     rates = [float(rate.mean()) for rate in engine.activity.values()]
@@ -127,17 +112,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
             }
             for row in rows
         },
-        "engine_to": {kind: ratios(medians, kind) for kind in medians if kind.startswith("engine")},
     }
-
-
-def ratios(medians: Mapping[str, float], engine: str) -> dict[str, float]:
-    """The engine's time over that of the fastest in each group."""
-    best = {
-        group: min((medians[m] for m in members if m in medians), default=None)
-        for group, members in GROUPS.items()
-    }
-    return {group: round(medians[engine] / ms, 3) for group, ms in best.items() if ms}
 
 
 def main() -> None:
@@ -154,14 +129,15 @@ def main() -> None:
     # torch says at every call that its quantised tensors will go.
     warnings.filterwarnings("ignore", message=".*quantize.*", category=UserWarning)
     path = timing.RESULTS / "engine.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
     for name in options.networks:
         torch.compiler.reset()
         row = measure(name, options)
         about = timing.provenance("benchmarks.engine", torch.device("cpu"), seeds=[0])
+        # Read now: another run may have measured other networks meanwhile.
+        rows = json.loads(path.read_text())["rows"] if path.exists() else {}
         rows[f"{name}, {options.threads} threads"] = {**row, **machine(), **about}
-        print(json.dumps(row["engine_to"]), flush=True)
-        # After every network: a long run that is cut keeps what it has measured.
+        for engine in (way for way in row["times"] if way.startswith("engine")):
+            print(f"{name}, {engine}: {ratios(row, engine)}", flush=True)
         timing.write("engine", {"rate": RATE, "rows": rows})
 
 

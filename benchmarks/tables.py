@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/README.md from results/*.json; with --check, only compare.
+"""Write the tables of both READMEs from results/*.json; with --check, only compare.
 
 python -m benchmarks.tables [--check]
 """
@@ -9,23 +9,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engine_groups import GROUPS, fastest, ratios
+
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    for name, table in TABLES.items():
-        path = HERE / "results" / f"{name}.json"
-        if path.exists():
-            body = table(json.loads(path.read_text()))
-            pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            text = re.sub(pattern, lambda m, body=body: m[1] + body + m[2], text, flags=re.DOTALL)
-    if "--check" in sys.argv:
-        if text != readme.read_text():
-            raise SystemExit("benchmarks/README.md is not what python -m benchmarks.tables writes")
-    else:
-        readme.write_text(text)
+    for readme in (HERE / "README.md", HERE.parent / "README.md"):
+        text = readme.read_text()
+        for name, table in TABLES.items():
+            path = HERE / "results" / f"{name.partition(',')[0]}.json"
+            if path.exists():
+                body = table(json.loads(path.read_text()))
+                pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+                text = re.sub(pattern, lambda m, b=body: m[1] + b + m[2], text, flags=re.DOTALL)
+        if "--check" not in sys.argv:
+            readme.write_text(text)
+        elif text != readme.read_text():
+            raise SystemExit(f"{readme} is not what python -m benchmarks.tables writes")
 
 
 def memory(result: dict[str, Any]) -> str:
@@ -65,7 +66,82 @@ def import_time(result: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
-TABLES = {"inference_training": inference_training, "memory": memory, "import_time": import_time}
+def engine(result: dict[str, Any]) -> str:
+    lines = []
+    for row in result["rows"].values():
+        threads = "1 thread" if row["threads"] == 1 else f"{row['threads']} threads"
+        for way in (name for name in row["times"] if name.startswith("engine")):
+            parts = ratios(row, way)
+            cells = [
+                f"{parts[group]:.2f} of {_milliseconds(fastest(row, group))}"
+                if group in parts
+                else "–"
+                for group in GROUPS
+            ]
+            lines.append(
+                [
+                    f"{row['model']}, batch {row['input'][0]}, {threads}",
+                    way.removeprefix("engine, "),
+                    _milliseconds(row["times"][way]["median_ms"]),
+                    *cells,
+                ]
+            )
+    return _table(["network", "engine's weights", "engine, ms", *GROUPS], lines)
+
+
+def engine_in_short(result: dict[str, Any]) -> str:
+    """One thread's milliseconds: what a user gets, and what it stands beside."""
+    groups = (
+        "bare convolutions, float32",
+        "bare convolutions, bfloat16",
+        "SpikingJelly, eager",
+        "SpikingJelly, compiled",
+        "non-spiking twin, float32",
+        "non-spiking twin, bfloat16",
+    )
+    lines = []
+    for row in result["rows"].values():
+        if row["threads"] == 1:
+            mine = [row["times"][f"engine, {w}"]["median_ms"] for w in ("float32", "int8")]
+            others = [fastest(row, group) for group in groups]
+            name = f"`{row['model']}`, batch {row['input'][0]}, T {row['steps']}"
+            lines.append([name, *(_milliseconds(ms) for ms in (*mine, *others))])
+    return _table(["milliseconds", "engine, float32", "engine, int8", *groups], lines)
+
+
+def engine_memory(result: dict[str, Any]) -> str:
+    head = ["network", "way", "kept, MiB", "in a call, MiB", "peak, MiB", "first answer, ms"]
+    lines = []
+    for name, row in result["rows"].items():
+        for way in (key for key in row if key != "batch"):
+            figures = row[way]
+            fields = ("kept_mib", "call_mib", "peak_mib", "first_answer_cpu_ms")
+            lines.append(
+                [f"{name}, batch {row['batch']}", way, *(f"{figures[f]:.0f}" for f in fields)]
+            )
+    return _table(head, lines)
+
+
+def engine_agreement(result: dict[str, Any]) -> str:
+    head = ["weights", "top-1", "same answer as torch", "least equal layer"]
+    lines = [["torch, float32", f"{100 * result['top1']['torch']:.2f} %", "–", "–"]]
+    for weights, same in result["same_top1_as_torch"].items():
+        least = min(result["least_equal_layer"].values())
+        spikes = f"{100 * least:.3f} % of its spikes" if weights == "float32" else "–"
+        top1 = f"{100 * result['top1'][weights]:.2f} %"
+        lines.append([f"engine, {weights}", top1, f"{100 * same:.2f} %", spikes])
+    return _table(head, lines)
+
+
+TABLES = {
+    "inference_training": inference_training,
+    "memory": memory,
+    "import_time": import_time,
+    "engine": engine,
+    "engine, in short": engine_in_short,
+    "engine_memory": engine_memory,
+    "engine_agreement": engine_agreement,
+}
 
 
 def _milliseconds(value: float | None) -> str:
