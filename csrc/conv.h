@@ -40,7 +40,9 @@ struct ConvLif {
 
 inline int64_t block_of(int64_t lanes) { return lanes < 64 ? lanes : 64; }
 inline int64_t words_of(int64_t lanes) { return (lanes + 63) / 64; }
-inline int64_t neighbour_words(const ConvLif& a) { return words_of(a.kernel * a.kernel * a.lanes_in); }
+inline int64_t neighbour_words(const ConvLif& a) {
+    return words_of(a.kernel * a.kernel * a.lanes_in);
+}
 inline bool is_dense(const ConvLif& a) { return a.weights >= kTiles; }
 inline int64_t digits_of(const ConvLif& a) { return a.weights == kTiles3 ? 3 : 1; }
 

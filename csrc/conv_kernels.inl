@@ -94,8 +94,10 @@ void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* scratch) {
         spikes_to_bytes(a, tile, (int8_t*)input);
     }
     for (int64_t block = tile.first_block; block < tile.last_block; block++) {
-        if (a.spikes && WEIGHTS == kFloatRows) event_sums<BLOCK, FloatSums<BLOCK>>(a, lists, block, sums);
-        if (a.spikes && WEIGHTS == kByteRows) event_sums<BLOCK, ByteSums<BLOCK>>(a, lists, block, sums);
+        if (a.spikes && WEIGHTS == kFloatRows)
+            event_sums<BLOCK, FloatSums<BLOCK>>(a, lists, block, sums);
+        if (a.spikes && WEIGHTS == kByteRows)
+            event_sums<BLOCK, ByteSums<BLOCK>>(a, lists, block, sums);
         if (a.spikes && WEIGHTS >= kTiles) {
             const int64_t size = BLOCK / 16 * words * digits * kTileBytes;
             const int8_t* tiles = (const int8_t*)a.weight + block * size;

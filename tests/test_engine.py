@@ -86,6 +86,47 @@ def test_dense_and_event_driven_layers_agree(monkeypatch):
             torch.testing.assert_close(other, got["events"], atol=1e-3, rtol=1e-3)
 
 
+def exact(name: str) -> MSResNet:
+    """A lively network whose every potential is a multiple of 2**-20 that float32 holds."""
+    model = lively(name)
+    torch.manual_seed(2)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.copy_(torch.randint(-2, 3, module.weight.shape) / 8)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0
+            module.running_mean.zero_()
+            module.running_var.fill_(1.0)
+            module.weight.copy_(torch.randint(1, 3, module.weight.shape) / 4)
+            module.bias.copy_(torch.randint(-2, 3, module.bias.shape) / 8)
+    return model
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar", "events", "odd"])
+@torch.inference_mode()
+def test_every_spike_is_that_of_float64_where_float32_is_exact(monkeypatch, name):
+    model = exact(name)
+    x = torch.randint(-8, 9, (2, model.in_chans, 18, 14)) / 8
+    reference = copy.deepcopy(model).double()
+    with record_activity(reference) as recorded:
+        expected = reference(x.double())
+    # One spike more or less would move a rate of these small layers by more than 1e-5.
+    same = {"rtol": 0, "atol": 1e-6, "check_dtype": False}
+    engine = EventEngine(model)
+    for level, isa in enumerate(native.ISAS):
+        if native.select_isa(level) != level:
+            continue
+        for path in get_args(event_blocks.Path):
+            monkeypatch.setattr(event_blocks.SpikeLayer, "path", lambda *_, path=path: path)
+            logits = engine(x)
+            for layer, rates in engine.activity.items():
+                assert 0 < rates.mean() < 1, layer
+                torch.testing.assert_close(
+                    rates, recorded.rates[layer], **same, msg=f"{layer} {path} {isa}"
+                )
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5, check_dtype=False)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.inference_mode()
 def test_bytes_are_the_models_weights_rounded(monkeypatch, name):
@@ -156,6 +197,22 @@ def test_a_model_in_training_mode_is_refused():
         EventEngine(model)(torch.zeros(1, 3, 32, 32))
 
 
+def test_the_rate_and_the_processor_choose_the_path():
+    wide, narrow = (
+        event_blocks.prepare(lively(name), weights)[1].conv2
+        for name, weights in (("imagenet", "float32"), ("cifar", "int8"))
+    )
+    try:
+        native.select_isa(0)
+        assert [wide.path(rate) for rate in (0.0, 0.3, 0.9)] == ["events", "events", "onednn"]
+        assert [narrow.path(rate) for rate in (0.0, 0.3, 0.9)] == ["events"] * 3
+        if native.select_isa(len(native.ISAS) - 1) == native.ISAS.index("amx"):
+            assert [wide.path(rate) for rate in (0.0, 0.01, 0.3)] == ["events", "events", "tiles"]
+            assert [narrow.path(rate) for rate in (0.0, 0.01, 0.3)] == ["events", "tiles", "tiles"]
+    finally:
+        native.select_isa(len(native.ISAS) - 1)
+
+
 def test_unknown_weights_are_refused():
     with pytest.raises(ValueError, match=r"weights must be one of .*got 'int4'"):
         EventEngine(lively("cifar"), weights="int4")
@@ -165,3 +222,16 @@ def test_a_wrong_input_gets_the_models_own_error():
     engine = EventEngine(lively("cifar"))
     with pytest.raises(ValueError, match="input must be"):
         engine(torch.zeros(1, 4, 32, 32))
+
+
+@torch.inference_mode()
+def test_other_users_of_the_processors_tiles_are_left_alone():
+    # oneDNN multiplies bfloat16 on AMX too, where there is one.
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 64, 14, 14).bfloat16(), torch.randn(64, 64, 3, 3).bfloat16()
+    model = lively("imagenet")
+    engine, pixels = EventEngine(model, weights="int8"), pictures(model, (16, 16))
+    before, logits = nn.functional.conv2d(x, weight), engine(pixels)
+    for _ in range(3):
+        assert torch.equal(nn.functional.conv2d(x, weight), before)
+        assert torch.equal(engine(pixels), logits)
