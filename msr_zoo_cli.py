@@ -67,6 +67,49 @@ def build_parser() -> argparse.ArgumentParser:
         "--windows", action="store_true", help="print the best label of each window of a recording"
     )
 
+    text = "learn your own classes from event recordings or pictures"
+    finetune = commands.add_parser(
+        "finetune",
+        help=text,
+        description=text.capitalize() + ". DATA holds <class>/<file>, or <session>/<class>/<file>: "
+        "then one session is tested on, never a part of what was trained on. Writes a weights "
+        "folder that predict and the app take.",
+    )
+    finetune.add_argument("data", metavar="DATA", help="a folder of class or session folders")
+    finetune.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="what to start from (default: msresnet20_dvs, for pictures msresnet20.cifar10)",
+    )
+    finetune.add_argument(
+        "--scratch", action="store_true", help="start from random weights, not from the model's"
+    )
+    finetune.add_argument(
+        "--upright",
+        action="store_true",
+        help="for what must not be turned or mirrored in training, such as digits",
+    )
+    finetune.add_argument("--out", metavar="DIR", help="the folder to write (default: MODEL.DATA)")
+    finetune.add_argument(
+        "--test",
+        metavar="SESSION",
+        help="the session to test on (default: test or val, or the last by name)",
+    )
+    finetune.add_argument(
+        "--by-time",
+        action="store_true",
+        help="test on the end of every recording, if there is only one of each class",
+    )
+    finetune.add_argument(
+        "--window-ms",
+        type=int,
+        metavar="N",
+        help="length of a sample of a recording (default: 100, whole if shorter than a second)",
+    )
+    finetune.add_argument("--epochs", type=int, metavar="N", help="epochs at most")
+    finetune.add_argument("--lr", type=float, metavar="X", help="learning rate")
+    finetune.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+
     text = "turn a checkpoint of the authors into a weights folder"
     convert = commands.add_parser("convert", help=text, description=text.capitalize() + ".")
     convert.add_argument(
@@ -132,10 +175,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _has_gradio() -> bool:
+    return importlib.util.find_spec("gradio") is not None
+
+
 def _serve(args: argparse.Namespace) -> int:
     """Run the page, which is installed as msr_zoo_app, and in a clone is the folder app."""
-    if importlib.util.find_spec("gradio") is None:
+    if not _has_gradio():
         raise ValueError("the page needs gradio: pip install 'msr-zoo[app]'")
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise ValueError(f"--port must lie between 1 and 65535, got {args.port}")
     beside = Path(__file__).parent
     files = (beside / name / "app.py" for name in ("msr_zoo_app", "app"))
     file = next((file for file in files if file.is_file()), None)

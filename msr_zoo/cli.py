@@ -14,7 +14,7 @@ from timm.models import model_entrypoint
 from torch import nn
 from tqdm import tqdm
 
-from msr_zoo import at_hand, report
+from msr_zoo import at_hand, finetuning, report
 from msr_zoo.bench.measure import measure
 from msr_zoo.convert import convert_checkpoint
 from msr_zoo.event_input import recordings_in
@@ -24,7 +24,7 @@ from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
 from msr_zoo.pretrained import WHEEL
-from msr_zoo.registry import create_model, is_model, list_models, model_info
+from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
 
 
 def list_(args: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def predict(args: argparse.Namespace) -> int:
         raise ValueError(f"--topk must be at least 1, got {args.topk}")
     paths = [*args.pictures, *([str(EXAMPLE)] if args.example else [])]
     as_json = args.json or any(Path(path).is_dir() for path in paths)
-    predictor = Predictor(at_hand.load(args.model), top_k=args.topk)
+    predictor = Predictor(load_pretrained(args.model), top_k=args.topk)
     if predictor.takes_recordings and args.example:
         raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
     files_in = recordings_in if predictor.takes_recordings else pictures_in
@@ -122,6 +122,33 @@ def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: boo
         print("\n".join(lines) + ("" if last else "\n"), flush=True)
 
 
+def finetune(args: argparse.Namespace) -> int:
+    changes = {
+        key: getattr(args, key) for key in ("epochs", "lr") if getattr(args, key) is not None
+    }
+    if args.window_ms is not None and args.window_ms < 1:
+        raise ValueError(f"--window-ms must be at least 1, got {args.window_ms}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DamagedRecordingWarning)
+        tuned = finetuning.finetune(
+            args.data,
+            out=args.out,
+            model=args.model,
+            pretrained=not args.scratch,
+            upright=args.upright,
+            test=args.test,
+            by_time=args.by_time,
+            window_us=args.window_ms and 1000 * args.window_ms,
+            changes=changes,
+            seed=args.seed,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    for warning in caught:
+        print(f"msr-zoo: {warning.message}", file=sys.stderr)
+    print("\n".join(report.finetuned(tuned)))
+    return 0
+
+
 def convert(args: argparse.Namespace) -> int:
     if not is_model(args.arch):
         model_info(args.arch)  # raises, and names close matches
@@ -137,7 +164,9 @@ def bench(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} must be more than 0, got {value:g}")
     trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
     torch.manual_seed(0)  # an untrained network is the same one every time
-    model: Any = _load(args.name) if trained else create_model(args.name, zero_init_last=False)
+    model: Any = (
+        load_pretrained(args.name) if trained else create_model(args.name, zero_init_last=False)
+    )
     pixels = model.pretrained_cfg["input_size"][-1]
     if type(model) is not MSResNet:
         raise ValueError(f"{args.name} is no MS-ResNet, and the comparison is made for these")
@@ -156,7 +185,7 @@ def isometry(args: argparse.Namespace) -> int:
     torch.manual_seed(0)  # an untrained network is the same one every time
     if Path(args.name).is_dir() and not args.pretrained:
         raise ValueError(f"{args.name} is a weights folder; add --pretrained to use its weights")
-    model = at_hand.load(args.name) if args.pretrained else create_model(args.name)
+    model = load_pretrained(args.name) if args.pretrained else create_model(args.name)
     blocks = measure_isometry(model, *example_batch(model), probes=args.probes)
     if args.json:
         record = {"model": args.name, "pretrained": args.pretrained, "probes": args.probes}
@@ -170,6 +199,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_,
     "info": info,
     "predict": predict,
+    "finetune": finetune,
     "convert": convert,
     "isometry": isometry,
     "bench": bench,

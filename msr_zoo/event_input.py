@@ -11,6 +11,7 @@ from torch import Tensor
 from msr_zoo.events import (
     Events,
     Window,
+    around_median,
     cut,
     normalized,
     read_events,
@@ -30,9 +31,10 @@ class EventInput:
 
     A window lasts `window_us` µs (None: the whole recording), the next one begins `stride_us`
     after it (None: where it ends), and those with fewer than `min_events` are left out. Each
-    becomes frames (`num_steps`, 2, H, W) of `size` (H, W). `sensor` (H, W) is the least that a
-    camera is taken to have, for formats that do not tell it. The rest are the options of
-    `EventFolder`. Raises ValueError for a number below 1.
+    becomes frames (`num_steps`, 2, H, W) of `size` (H, W): of the square of `field` pixels about
+    its median event, or of the whole sensor where None. `sensor` (H, W) is the least that a camera
+    is taken to have, for formats that do not tell it. The rest are the options of `EventFolder`.
+    Raises ValueError for a number below 1.
     """
 
     window_us: int | None = 100_000
@@ -41,11 +43,12 @@ class EventInput:
     size: tuple[int, int] = (128, 128)
     sensor: tuple[int, int] | None = None
     min_events: int = 1
+    field: int | None = None
     normalize: bool = True
     drop_hot_pixels: bool = False
 
     def __post_init__(self) -> None:
-        numbers = (self.window_us, self.stride_us, self.num_steps, self.min_events)
+        numbers = (self.window_us, self.stride_us, self.num_steps, self.min_events, self.field)
         for number in (*numbers, *self.size, *(self.sensor or ())):
             if number is not None and number < 1:
                 raise ValueError(f"windows, steps and sizes must be at least 1, got {number}")
@@ -96,10 +99,14 @@ class EventInput:
             min_events=self.min_events,
         )
         for first, last, begin, end in cut(events.t, window).tolist():
-            frames = to_frames(
-                events[first:last], steps=self.num_steps, size=self.size, interval=(begin, end)
-            )
-            yield (begin, end), normalized(frames) if self.normalize else frames
+            yield (begin, end), self.frames(events[first:last], (begin, end))
+
+    def frames(self, events: Events, interval: tuple[int, int]) -> Tensor:
+        """The frames (`num_steps`, 2, H, W) of one window with an interval in µs."""
+        if self.field is not None:
+            events = around_median(events, self.field)
+        frames = to_frames(events, steps=self.num_steps, size=self.size, interval=interval)
+        return normalized(frames) if self.normalize else frames
 
 
 def read_recording(path: str | Path) -> Events:

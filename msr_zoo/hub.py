@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,21 +25,25 @@ def save_pretrained(
     card: str,
     full_precision: bool = False,
     events: EventInput | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> str:
     """Write model.safetensors, config.json and README.md; gives the sha256 of the weights.
 
     Convolution and linear tensors are stored in float16 unless `full_precision` is set, so logits
     of the stored model differ by that rounding; batch-norm tensors stay float32. `events` tells
-    how recordings become the model's input. `folder` must be new or empty.
+    how recordings become the model's input, `files` are more files by their names. `folder` must be
+    new or empty.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if not full_precision:
-        tensors |= _halved(model, tensors)
+        tensors |= halved(model, tensors)
     with _written_whole(Path(folder)) as part:
         save_file(tensors, part / WEIGHTS_NAME, metadata={"format": "pt"})
         # safetensors closes its files to others; an installed package is for all.
         (part / WEIGHTS_NAME).chmod(0o644)
         _save_config(model, part / "config.json", events)
+        for name, content in (files or {}).items():
+            (part / name).write_bytes(content)
         (part / "README.md").write_text(card, encoding="utf-8")
         digest = digest_of(part / WEIGHTS_NAME)
     return digest
@@ -67,7 +71,8 @@ def push_to_hub(
     return commit.commit_url
 
 
-def _halved(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def halved(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of convolutions and linear layers, in float16."""
     half = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -105,11 +110,16 @@ def _save_config(model: Any, file: Path, events: EventInput | None = None) -> No
     save_config_for_hf(model, str(file), model_config=sections, model_args=steps)
 
 
+def check_new(folder: Path) -> None:
+    """Raise FileExistsError unless a folder is new or empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already and not an empty folder")
+
+
 @contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes the name `folder` at the end, or vanishes on an error."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already and not an empty folder")
+    check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as around:
         # One level down, because a temporary folder itself is closed to all but its owner.

@@ -1,7 +1,10 @@
 """timm's registry, narrowed to our models."""
 
 import difflib
+import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -61,6 +64,30 @@ def create_model(model_name: str, pretrained: bool = False, **kwargs: Any) -> nn
     # Weights are fetched by us; only a repository's config.json is fetched by timm.
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise WeightsError(f"No config.json found for {model_name}: {reason(error)}.") from error
+
+
+def load_pretrained(name: str, **kwargs: Any) -> nn.Module:
+    """A model with its weights, from a weights folder or by name; ValueError if that fails."""
+    folder = Path(name.removeprefix("local-dir:"))
+    if folder.is_dir():
+        _check_folder(folder)
+        name = f"local-dir:{folder}"
+    elif os.sep in name and ":" not in name:
+        raise ValueError(f"{name}: no such folder")
+    try:
+        return create_model(name, pretrained=True, **kwargs)
+    except RuntimeError as error:  # no weights, swapped weights, weights of another network
+        raise ValueError(str(error)) from error
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: not a weights folder, config.json cannot be read") from error
+    arch = config.get("architecture") if isinstance(config, dict) else None
+    if not isinstance(arch, str) or not is_model(arch):
+        raise ValueError(f"{folder}: config.json names no model of ours ({arch!r})")
 
 
 def _check(model_name: str) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msr_zoo.finetuning import Finetuned
 from msr_zoo.isometry import BlockIsometry, mean_and_deviation
 from msr_zoo.predict import Prediction
 
 BAR = 40
 LABEL = 24
+WIDTH = 80
 
 
 def bars(values: Mapping[str, float], unit: str = "", digits: int = 3) -> list[str]:
@@ -130,6 +132,30 @@ def bench(result: Mapping[str, Any]) -> list[str]:
         "MS is the median time of a batch, in the faster memory layout, all taking turns.",
         "bare convolutions: those of all steps at once, and nothing between them",
         "non-spiking twin: ReLU in the neurons' place, BN folded, ONE pass",
+    ]
+
+
+def finetuned(tuned: Finetuned) -> list[str]:
+    """The confusion matrix, the accuracy, and where the model lies."""
+    heads = [_cut(name)[:8] for name in tuned.classes]
+    rows: list[Sequence[str]] = [("TRUE CLASS", *heads)]
+    rows += [
+        (_cut(name), *map(str, counts))
+        for name, counts in zip(tuned.classes, tuned.confusion, strict=True)
+    ]
+    matrix = table(rows, right=range(1, len(rows)))
+    if len(matrix[0]) > WIDTH:
+        matrix = [f"Confusion matrix of {len(heads)} classes: {tuned.folder / 'confusion.png'}"]
+    low, high = tuned.interval
+    results = tuned.results
+    return [
+        *matrix,
+        "",
+        f"Accuracy    {tuned.accuracy:.1%} ({low:.1%} to {high:.1%}, 95 % interval of "
+        f"{results['num_pictures']} samples)",
+        f"Files       {results['files_right']} of {results['num_files']} right, by their samples",
+        f"Tested on   {results['split']}",
+        f"Wrote {tuned.folder}; try: msr-zoo predict --model {tuned.folder} FILE",
     ]
 
 

@@ -95,16 +95,16 @@ CIFAR10_TWO_CORES = Recipe(
     warmup_epochs=0.6,
     crop_padding=4,
 )
-# Simulated recordings of CIFAR-10's pictures, for less than an hour of one CPU core.
+# Simulated recordings of CIFAR-10's pictures, for some minutes of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
     data="cifar10-events",
-    schedule="16x1 2x4",
+    schedule="7x1 1x2",
     batch_size=128,
-    lr=0.2,
-    weight_decay=5e-4,
-    warmup_epochs=1,
-    nesterov=True,
+    lr=0.02,
+    weight_decay=0.05,
+    optimizer="muon",
+    warmup_epochs=0.5,
 )
 
 RECIPES = {

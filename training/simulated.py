@@ -20,24 +20,24 @@ from seeds import seeded
 # Pictures of 32 px at one and a half times their size, so that their objects are about as large as
 # hand-held ones before a camera of 128 px, at a seventh of the cost of its whole field of view.
 SIZE = (48, 48)
-STEP_US = 30_000
-SUBSTEPS = 2  # instants a step, between which the fastest picture moves 1.5 px
+DURATION_US = 100_000
+INTERVALS = 4  # between instants, at least: the fastest picture moves 2.5 px in one
 GAMMA = 2.2  # of the pictures, whose light moves before the camera
 
 
 def draw_maps(batch: int, instants: int, generator: Generator) -> Tensor:
     """Draw motions (B, instants, 2, 3), as `simulate_frames` takes them, along arcs.
 
-    A picture is up to 5 px from the centre half way, and moves 0.25 to 1.5 px from one instant to
-    the next, on the whole turning by up to a quarter of a circle; it is tilted by up to 15° and 3°
-    more, is 0.8 to 1.3 times SIZE, and may be mirrored.
+    A picture is up to 5 px from the centre half way, and moves 1.5 to 10 px in the whole time,
+    turning by up to a quarter of a circle; it is tilted by up to 15° and 3° more, is 0.8 to 1.3
+    times SIZE, and may be mirrored.
     """
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(batch, 1).uniform_(low, high, generator=generator)
 
     part = torch.linspace(0, 1, instants)
-    stride = uniform(math.log(0.25), math.log(1.5)).exp() * 2 / SIZE[0]
+    stride = uniform(math.log(1.5), math.log(10)).exp() / (instants - 1) * 2 / SIZE[0]
     heading = uniform(-math.pi, math.pi) + uniform(-math.pi / 2, math.pi / 2) * part
     way = torch.stack([heading.cos(), heading.sin()], -1) * stride[..., None]
     start = torch.stack([uniform(-5, 5), uniform(-5, 5)], -1) * 2 / SIZE[0]
@@ -87,7 +87,7 @@ class SimulatedEvents:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Simulate batch by batch; the test split moves before the same cameras in every epoch."""
-        steps = self.recipe.phase(epoch).num_steps if self.train else self.recipe.num_steps
+        steps = self.recipe.phase(epoch).num_steps
         order = torch.arange(self.num_pictures)
         if self.train:
             order = torch.randperm(self.num_pictures, generator=seeded(self.recipe.seed, epoch))
@@ -104,11 +104,11 @@ def recorded(images: Tensor, steps: int, generator: Generator) -> Tensor:
     """Move pictures, uint8 (B, H, W, C), before one camera: normalised (B, T, 2, *SIZE)."""
     luma = images.float() @ torch.tensor([0.299, 0.587, 0.114])
     light = (luma / 255).clamp_(0, 1) ** GAMMA
-    maps = draw_maps(len(images), SUBSTEPS * steps + 1, generator)
+    maps = draw_maps(len(images), max(INTERVALS // steps, 2) * steps + 1, generator)
     frames = simulate_frames(
         light,
         maps,
-        duration_us=STEP_US * steps,
+        duration_us=DURATION_US,
         size=SIZE,
         steps=steps,
         sensor=draw_sensor(generator),

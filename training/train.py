@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import msr_zoo
+from big_pages import restart_with_big_pages
 from data import Batches, channels_last, open_split
 from firing_rate import FiringRate
 from provenance import provenance
@@ -258,4 +259,5 @@ def _boolean(text: str) -> bool:
 
 
 if __name__ == "__main__":
+    restart_with_big_pages()
     main()

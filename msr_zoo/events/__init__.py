@@ -2,7 +2,7 @@
 
 from .augment import Augmentation, event_mix
 from .folder import EventFolder, Holdout
-from .frames import normalized, to_frames, without_hot_pixels
+from .frames import around_median, normalized, to_frames, without_hot_pixels
 from .read import read_events
 from .stream import DamagedRecordingWarning, Events, RecordingError
 from .windows import Window, cut
@@ -15,6 +15,7 @@ __all__ = [
     "Holdout",
     "RecordingError",
     "Window",
+    "around_median",
     "cut",
     "event_mix",
     "normalized",

@@ -76,6 +76,25 @@ def drop_polarity(events: Events, rng: Generator, *, fraction: float) -> Events:
     return events[(events.polarity != brighter) | (rng.random(len(events)) >= share)]
 
 
+def thin(events: Events, rng: Generator, *, fraction: float) -> Events:
+    """Leave out up to ``fraction`` of all events, each with equal chance."""
+    return events[rng.random(len(events)) >= rng.uniform(0.0, fraction)]
+
+
+def reverse(events: Events, rng: Generator) -> Events:
+    """Play backwards, in half of the calls, with brighter and darker swapped as that does."""
+    if not len(events) or rng.random() < 0.5:
+        return events
+    backwards = events[np.arange(len(events))[::-1]]
+    t = events.t[0] + events.t[-1] - backwards.t
+    return replace(backwards, t=t, polarity=~backwards.polarity)
+
+
+def swap_polarity(events: Events, rng: Generator) -> Events:
+    """Swap brighter and darker, as light and dark things do, in half of the calls."""
+    return events if rng.random() < 0.5 else replace(events, polarity=~events.polarity)
+
+
 def jitter_time(events: Events, rng: Generator, *, sigma_us: float) -> Events:
     """Move every stamp by a normal deviate of ``sigma_us``, within the span of all stamps."""
     if not len(events):
@@ -136,16 +155,23 @@ class Augmentation:
 
     shift: int = 0
     flip: bool = False
+    reverse: bool = False
+    swap_polarity: bool = False
     rotate: float = 0.0
     scale: float = 0.0
     drop_time: float = 0.0
     drop_area: float = 0.0
     drop_polarity: float = 0.0
+    thin: float = 0.0
     jitter_us: float = 0.0
 
     def __call__(self, events: Events, rng: Generator) -> Events:
         if self.flip:
             events = flip(events, rng)
+        if self.reverse:
+            events = reverse(events, rng)
+        if self.swap_polarity:
+            events = swap_polarity(events, rng)
         if self.rotate or self.scale:
             events = rotate(events, rng, degrees=self.rotate, scale=self.scale)
         if self.shift:
@@ -156,6 +182,8 @@ class Augmentation:
             events = drop_area(events, rng, fraction=self.drop_area)
         if self.drop_polarity:
             events = drop_polarity(events, rng, fraction=self.drop_polarity)
+        if self.thin:
+            events = thin(events, rng, fraction=self.thin)
         if self.jitter_us:
             events = jitter_time(events, rng, sigma_us=self.jitter_us)
         return events

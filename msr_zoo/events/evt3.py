@@ -8,25 +8,23 @@ forward filling turns "the last before it" into one np.repeat.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .prophesee import Bytes, Places, sensor_size, whole_words
+from .prophesee import BLOCK, Bytes, Places, S, sensor_size, spread, whole_words
 from .stream import Decoded, IntArray, unwrap
 
 ADDR_Y, ADDR_Y_OTHER, ADDR_X, VECT_BASE_X, VECT_12, VECT_8 = 0, 1, 2, 3, 4, 5
 TIME_LOW, TIME_HIGH = 6, 8
-BLOCK = 1 << 15  # words whose temporaries stay in a core's cache: twice as fast as all at once
-
 _BITS = (np.arange(1 << 12)[:, None] >> np.arange(12)) & 1 == 1
-_COUNT = _BITS.sum(axis=1).astype(np.intp)
+_COUNT = _BITS.sum(axis=1).astype(np.int32)
+_LENGTH = np.array([0, 0, 0, 0, 12, 8], np.int32)  # columns that a word of a kind moves the base on
 # _NTH[mask, n] is the position of the n-th set bit
 _NTH = np.argsort(~_BITS, axis=1, kind="stable").astype(np.int16)
 
 Words = IntArray
-S = TypeVar("S", bound=np.signedinteger[Any])
 
 
 def _fill(values: NDArray[S], at: Places, n: int) -> NDArray[S]:
@@ -51,84 +49,93 @@ class _Decoder:
             time = [TIME_HIGH << 12 | self.high & 0xFFF, TIME_LOW << 12 | self.low]
         return [word for word in (*time, self.row, self.base) if word is not None]
 
-    def _times(self, words: Words, kind: Words) -> NDArray[np.int64]:
-        """Time in µs of every word, any number before the first TIME_HIGH.
+    def _times(self, words: Words, kind: Words) -> tuple[Places, NDArray[np.int64]]:
+        """Find the words from the first TIME_HIGH on that set the time, and the µs then.
 
         The low part restarts at 0 when the high part changes, until the next TIME_LOW.
         """
         at = np.flatnonzero((kind == TIME_HIGH) | (kind == TIME_LOW))
-        payload = (words[at] & 0xFFF).astype(np.int64)
         is_high = kind[at] == TIME_HIGH
         high_at = np.flatnonzero(is_high)
+        if not len(high_at):
+            return at[:0], np.empty(0, np.int64)
+        payload = (words[at] & 0xFFF).astype(np.int64)
         highs = unwrap(payload[high_at], 12) + ((self.high or 0) & ~0xFFF)
         changes = is_high.copy()
         changes[high_at[1:]] = highs[1:] != highs[:-1]
         low_at = np.flatnonzero(changes | ~is_high)
         high = _fill(highs, high_at, len(at))
         low = _fill(np.where(is_high[low_at], 0, payload[low_at]), low_at, len(at))
-        if len(highs):
-            self.high, self.low = int(high[-1]), max(int(low[-1]), 0)
-        return _fill((high << 12) + np.maximum(low, 0), at, len(words))
+        self.high, self.low = int(high[-1]), max(int(low[-1]), 0)
+        start = int(high_at[0])
+        return at[start:], ((high << 12) + np.maximum(low, 0))[start:]
 
-    def _rows(self, words: Words, kind: Words) -> NDArray[np.int16]:
-        """Row of every word, -1 where there is none."""
+    def _rows(self, words: Words, kind: Words) -> tuple[Places, NDArray[np.int16]]:
+        """Find the words that set the row, and the row then, -1 for none."""
         at = np.flatnonzero(kind <= ADDR_Y_OTHER)
         if len(at):
             self.row = int(words[at[-1]])
         # From 2048 up: a second camera's rows (bit 11), and rows of other event types.
-        rows = np.where(words[at] < 1 << 11, words[at], -1).astype(np.int16)
-        return _fill(rows, at, len(words))
+        return at, np.where(words[at] < 1 << 11, words[at], -1).astype(np.int16)
 
     def _vector_columns(self, words: Words, kind: Words) -> tuple[Places, NDArray[np.int32]]:
-        """Find the vector words, and for each the column of its first pixel, polarity in bit 15.
+        """Find the vector words, and for each the column of its first pixel, polarity in bit 24.
 
-        A vector word moves the base column on by its own length, 12 or 8.
+        A vector word moves the base column on by its own length, 12 or 8. -1 stands for no column.
         """
-        at = np.flatnonzero((kind >= VECT_BASE_X) & (kind <= VECT_8))
+        at = np.flatnonzero(kind - VECT_BASE_X <= VECT_8 - VECT_BASE_X)  # others wrap around
         local = kind[at]
-        length = np.where(local == VECT_12, 12, np.where(local == VECT_8, 8, 0)).astype(np.int32)
+        length = _LENGTH[local]
         moved = np.cumsum(length, dtype=np.int32)
-        base_at = np.flatnonzero(local == VECT_BASE_X)
-        base = (words[at[base_at]] & 0xFFF).astype(np.int32)
-        since = moved - _fill(moved[base_at], base_at, len(at))
-        base = _fill((base & 0x7FF) | (base & 0x800) << 4, base_at, len(at))
-        beyond = (base & 0x7FFF) + since - length >= 1 << 11  # no sensor is that wide
-        column = np.where((base < 0) | beyond, -1, base + since - length)
+        is_base = local == VECT_BASE_X
+        base_at = np.flatnonzero(is_base)
+        base = words[at[base_at]].astype(np.int32)
+        start = (base & 0x7FF) + ((base & 0x800) << 13) - moved[base_at]
+        after = np.repeat(
+            np.append(np.int32(0), start), np.diff(base_at, prepend=0, append=len(at))
+        )
+        after += moved
+        after[: base_at[0] if len(base_at) else len(at)] = -1
         if len(base_at):
-            after = int(base[-1] & 0x7FFF) + int(since[-1])
-            word = VECT_BASE_X << 12 | int(base[-1] >> 15) << 11 | after
-            self.base = word if after < 1 << 11 else None
-        vector = local != VECT_BASE_X
-        return at[vector], column[vector]
+            column, sign = int(after[-1]) & 0xFFFFFF, int(after[-1]) >> 24
+            word = VECT_BASE_X << 12 | sign << 11 | column
+            self.base = word if column < 1 << 11 else None
+        columns = (after - length)[~is_base]
+        columns[(columns & 0xFFFFFF) >= 1 << 11] = -1  # no sensor is that wide
+        return at[~is_base], columns
 
     def decode(self, block: Words) -> tuple[NDArray[Any], ...]:
         """Decode one block into x, y, t and polarity."""
         words = np.concatenate((np.array(self._prefix(), np.uint16), block))
         kind = words >> 12
-        times, rows = self._times(words, kind), self._rows(words, kind)
+        time_at, times = self._times(words, kind)
+        row_at, rows = self._rows(words, kind)
         vector_at, columns = self._vector_columns(words, kind)
-        column = (words & 0x7FF).astype(np.int32)
-        column |= (words & 0x800).astype(np.int32) << 4
-        column[vector_at] = columns
-        mask = (words[vector_at] & np.where(kind[vector_at] == VECT_12, 0xFFF, 0xFF)).astype(
-            np.intp
-        )
-        mask[(columns < 0) | (rows[vector_at] < 0)] = 0
-        count = (kind == ADDR_X).astype(np.intp)
-        if (rows < 0).any():
-            count[rows < 0] = 0
+        valid = np.where(kind[vector_at] == VECT_12, 0xFFF, 0xFF)
+        mask = np.where(columns < 0, 0, words[vector_at] & valid)
+        count = (kind == ADDR_X).astype(np.int32)
         count[vector_at] = _COUNT[mask]
-        timed = np.flatnonzero(kind == TIME_HIGH)
-        before = int(timed[0]) if len(timed) else len(words)
-        count[:before] = 0
-        n = count[vector_at]
-        first = np.cumsum(count)[vector_at] - n
-        nth = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
-        at = np.repeat(np.arange(len(words)), count)
-        column = column[at]
-        x = (column & 0x7FFF).astype(np.int16)
-        x[np.repeat(first, n) + nth] += _NTH[np.repeat(mask, n), nth]
-        return x, rows[at], times[at], column >= 1 << 15
+        if not len(time_at) or not len(row_at):
+            count[:] = 0
+        else:
+            count[: max(time_at[0], row_at[0])] = 0
+            if rows.min() < 0:
+                count[_fill(rows, row_at, len(words)) < 0] = 0
+        # Words that set something emit nothing: from one to the next, all events have what it set.
+        emitted = np.cumsum(count, dtype=np.int32)
+        at = np.flatnonzero(count != 0)
+        at = np.repeat(at, count[at])
+        word = words[at]
+        x = (word & 0x7FF).astype(np.int16)
+        polarity = word & 0x800 != 0
+        n = count[vector_at].astype(np.intp)
+        total = np.cumsum(n)
+        nth = np.arange(int(n.sum())) - np.repeat(total - n, n)
+        place = np.repeat(emitted[vector_at] - n, n) + nth
+        column = np.repeat(columns, n)
+        x[place] = (column & 0x7FF) + _NTH[np.repeat(mask, n), nth]
+        polarity[place] = column >= 1 << 24
+        return x, spread(rows, row_at, emitted), spread(times, time_at, emitted), polarity
 
 
 def decode_evt3(header: str, body: Bytes, path: Path) -> Decoded:

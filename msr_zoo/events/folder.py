@@ -46,8 +46,11 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def _find_recordings(root: Path) -> list[tuple[str | None, str, Path]]:
-    """List (split or None, class, file) of all recordings below a folder."""
+def labelled_files(root: Path, what: str = "recordings") -> list[tuple[str | None, str, Path]]:
+    """List (split or None, class, file) of all files below a folder; ValueError if there is none.
+
+    ``what`` says in the errors what was looked for.
+    """
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder")
     found: list[tuple[str | None, str, Path]] = []
@@ -60,7 +63,7 @@ def _find_recordings(root: Path) -> list[tuple[str | None, str, Path]]:
                 found.append((None, outer.name, inner))
     found = [item for item in found if item[2].suffix.lower() not in _ASIDE]
     if not found:
-        raise ValueError(f"{root} holds no recordings as <class>/<file> or <split>/<class>/<file>")
+        raise ValueError(f"{root} holds no {what} as <class>/<file> or <split>/<class>/<file>")
     if len({split is None for split, _, _ in found}) > 1:
         raise ValueError(f"{root} mixes <class>/<file> with <split>/<class>/<file>")
     return found
@@ -101,7 +104,7 @@ class EventFolder(Dataset[tuple[torch.Tensor, int]]):
         self.root = Path(root)
         self.steps, self.size, self.normalize = steps, size, normalize
         self.transform, self.seed, self.epoch = transform, seed, 0
-        found = _find_recordings(self.root)
+        found = labelled_files(self.root)
         self.files = [file for _, _, file in found]
         self.classes = sorted({name for _, name, _ in found})
         self._labels = np.array([self.classes.index(name) for _, name, _ in found])
@@ -188,9 +191,15 @@ class EventFolder(Dataset[tuple[torch.Tensor, int]]):
     def events(self, index: int) -> tuple[Events, tuple[int, int]]:
         """Return a sample's events before any transform, and its interval in µs."""
         recording, first, last, begin, end = (int(value) for value in self._samples[index])
+        return self._sized(self._recordings[recording][first:last]), (begin, end)
+
+    def recording(self, index: int) -> Events:
+        """The whole recording that a sample was cut out of."""
+        return self._sized(self._recordings[int(self._samples[index, 0])])
+
+    def _sized(self, events: Events) -> Events:
         width, height = (int(side) for side in self._recordings.sizes.max(axis=0))
-        events = self._recordings[recording][first:last]
-        return replace(events, width=width, height=height), (begin, end)
+        return replace(events, width=width, height=height)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         index = range(len(self))[index]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,6 +48,17 @@ def to_frames(
     index = index * width + _places(events.width, width, scale)[events.x[first:last]]
     counts = np.bincount(index, minlength=steps * 2 * height * width)
     return torch.from_numpy(counts.astype(np.float32)).reshape(steps, 2, height, width)
+
+
+def around_median(events: Events, side: int) -> Events:
+    """Cut out the square of ``side`` pixels about the median event, which comes to its middle."""
+    if not len(events):
+        return replace(events, width=side, height=side)
+    x = events.x - (round(float(np.median(events.x))) - side // 2)
+    y = events.y - (round(float(np.median(events.y))) - side // 2)
+    inside = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+    moved = replace(events, x=x.astype(np.int16), y=y.astype(np.int16), width=side, height=side)
+    return moved if inside.all() else moved[inside]
 
 
 def normalized(frames: torch.Tensor) -> torch.Tensor:

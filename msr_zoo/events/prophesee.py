@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from .stream import Decoded, IntArray, RecordingError, unwrap, warn_damage
 
 TIME_HIGH = 8
+BLOCK = 1 << 15  # words whose temporaries stay in a core's cache: twice as fast as all at once
+
 _HEADER = re.compile(rb"(?:%(?! end)[\t\r -~]*\n)*(?:% end[\t\r ]*\n)?")
 _SENSORS = {  # what headers without a geometry call the sensor, most telling first
     "genx320": (320, 320),
@@ -29,7 +31,9 @@ _SENSORS = {  # what headers without a geometry call the sensor, most telling fi
     "gen3": (640, 480),
 }
 Bytes = NDArray[np.uint8]
+Halves = NDArray[np.uint32]
 Places = NDArray[np.intp]
+S = TypeVar("S", bound=np.signedinteger[Any])
 
 
 def split_header(raw: Bytes) -> tuple[str, Bytes]:
@@ -87,7 +91,16 @@ def decode_evt2(header: str, body: Bytes, path: Path) -> Decoded:
     )
 
 
-def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[IntArray, IntArray]:
+def spread(values: NDArray[S], at: Places, emitted: NDArray[np.int32]) -> NDArray[S]:
+    """Give each event what the last of the words ``at`` before it set.
+
+    ``emitted`` counts the events of every word and those before; the words ``at`` have none, and
+    nor has any before the first of them.
+    """
+    return np.repeat(values, np.diff(emitted[at], append=emitted[-1:]))
+
+
+def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[Halves, Halves]:
     """Return the upper and lower 32 bits of every word.
 
     The IMX636 sends the upper half first, the GenX320 the lower, and not every header says which.
@@ -96,34 +109,78 @@ def _evt21_halves(header: str, body: Bytes, path: Path) -> tuple[IntArray, IntAr
     """
     halves = whole_words(body, "<u8", path).view("<u4").reshape(-1, 2)
 
-    def ascents(upper: NDArray[np.uint32]) -> int:
+    def ascents(upper: Halves) -> int:
         high = upper[(upper >> 28) == TIME_HIGH].astype(np.int64)
         step = np.diff(high)
         return int(((step > 0) & (step < 1 << 14)).sum()) - int((abs(step) >= 1 << 14).sum())
 
-    legacy = "legacy" in header.lower() or ascents(halves[:, 0]) > ascents(halves[:, 1])
+    legacy = "legacy" in header.lower()
+    for part in (halves[: 2 * BLOCK], halves):  # the beginning is enough, unless it is silent
+        first, second = ascents(part[:, 0]), ascents(part[:, 1])
+        if legacy or first != second:
+            break
+    legacy = legacy or first > second
     return (halves[:, 0], halves[:, 1]) if legacy else (halves[:, 1], halves[:, 0])
+
+
+def _bit_counts(masks: Halves) -> NDArray[np.uint32]:
+    """Count the bits of each mask, adding neighbouring groups of 1, 2, 4, 8 and 16."""
+    count = masks - ((masks >> 1) & 0x55555555)
+    count = (count & 0x33333333) + ((count >> 2) & 0x33333333)
+    count = (count + (count >> 4)) & 0x0F0F0F0F
+    return (count * np.uint32(0x01010101)) >> 24
+
+
+def _bit_numbers(masks: Halves, count: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """Number the bits of masks that have ``count`` of them, at least one, the lowest first."""
+    place = np.cumsum(count, dtype=np.intp) - count
+    numbers = np.empty(int(place[-1] + count[-1]) if len(masks) else 0, np.int32)
+    while len(masks):
+        rest = masks & (masks - np.uint32(1))
+        # The exponent of a power of two as float32: logarithms of integers are slow.
+        numbers[place] = ((masks ^ rest).astype(np.float32).view(np.int32) >> 23) - 127
+        more = np.flatnonzero(rest != 0)
+        masks, place = rest[more], place[more] + 1
+    return numbers
+
+
+def _evt21_block(
+    upper: Halves, valid: NDArray[np.uint32], high: int | None
+) -> tuple[int | None, tuple[NDArray[Any], ...]]:
+    """Decode words into x, y, t and polarity; takes and gives the last TIME_HIGH, unwrapped."""
+    if high is not None:
+        upper = np.append(np.uint32(TIME_HIGH << 28 | high & 0x0FFFFFFF), upper)
+        valid = np.append(np.uint32(0), valid)
+    kind = upper >> 28
+    at = np.flatnonzero(kind == TIME_HIGH)
+    is_event = (kind <= 1) & (valid != 0)
+    is_event[: at[0] if len(at) else len(upper)] = False
+    highs = unwrap(upper[at] & 0x0FFFFFFF, 28) + ((high or 0) & ~0x0FFFFFFF)
+    event = np.flatnonzero(is_event)
+    words, masks = upper[event], valid[event]
+    count = _bit_counts(masks)
+    emitted = np.zeros(len(upper), np.int32)
+    emitted[event] = count
+    t = spread(highs << 6, at, np.cumsum(emitted, out=emitted))
+    bit = _bit_numbers(masks, count)
+    if len(bit) > len(words):
+        words = np.repeat(words, count)
+    t += (words >> 22) & 0x3F
+    x = (((words >> 11) & 0x7FF) + bit.astype(np.uint32)).astype(np.int16)
+    y = (words & 0x7FF).astype(np.int16)
+    return (int(highs[-1]) if len(at) else high), (x, y, t, words >> 28 == 1)
 
 
 def decode_evt21(header: str, body: Bytes, path: Path) -> Decoded:
     """Decode EVT 2.1: 64-bit words whose lower half marks up to 32 pixels to the right of x."""
     upper, valid = _evt21_halves(header, body, path)
-    at, high = _timed(upper, (upper >> 28 <= 1) & (valid != 0))
-    upper, valid = upper[at], valid[at]
-    # Most of the 32 bits are off: only bytes with any on are taken apart.
-    octets = np.ascontiguousarray(valid).view(np.uint8)
-    some = np.flatnonzero(octets != 0)
-    bit = np.flatnonzero(np.unpackbits(octets[some], bitorder="little"))
-    octet = some[bit >> 3]
-    word, offset = octet >> 2, (octet & 3) << 3 | bit & 7
-    upper = upper[word]
-    return Decoded(
-        x=(((upper >> 11) & 0x7FF) + offset).astype(np.int16),
-        y=(upper & 0x7FF).astype(np.int16),
-        t=high[word] + ((upper >> 22) & 0x3F),
-        polarity=(upper >> 28).astype(np.bool_),
-        size=sensor_size(header),
-    )
+    high, blocks = None, []
+    for start in range(0, len(upper) or 1, BLOCK):
+        part = slice(start, start + BLOCK)
+        high, block = _evt21_block(upper[part], valid[part], high)
+        blocks.append(block)
+    x, y, t, polarity = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return Decoded(x, y, t, polarity, sensor_size(header))
 
 
 def decode_dat(header: str, body: Bytes, path: Path) -> Decoded:

@@ -53,48 +53,6 @@ class Sensor:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
-def saccades(corners: Tensor, substeps: int) -> Tensor:
-    """Go along a polygon at constant speed: offsets (S * substeps + 1, 2) in pixels, x first.
-
-    ``corners`` (S + 1, 2) are where the S saccades begin and end.
-    """
-    part = torch.arange(substeps, dtype=corners.dtype)[:, None] / substeps
-    legs = corners[:-1, None] + part * (corners[1:] - corners[:-1])[:, None]
-    return torch.cat([legs.flatten(0, 1), corners[-1:]])
-
-
-def triangle(pixels: float, substeps: int) -> Tensor:
-    """Three saccades along an isosceles triangle, as N-MNIST was made (100 ms each).
-
-    Orchard, Jayawant, Cohen and Thakor, Frontiers in Neuroscience 2015. ``pixels`` is the length
-    of its base; gives offsets (3 * substeps + 1, 2).
-    """
-    corners = torch.tensor([[-0.5, 0.5], [0.0, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    return saccades(corners * pixels, substeps)
-
-
-def square(pixels: float, substeps: int) -> Tensor:
-    """Four paths of one length along the diagonals, a closed loop, as CIFAR10-DVS was made.
-
-    Li, Liu, Ji, Li and Shi, Frontiers in Neuroscience 2017. ``pixels`` is the loop's width; gives
-    offsets (4 * substeps + 1, 2).
-    """
-    corners = torch.tensor([[0.0, -0.5], [0.5, 0.0], [0.0, 0.5], [-0.5, 0.0], [0.0, -0.5]])
-    return saccades(corners * pixels, substeps)
-
-
-def poses(offsets: Tensor, size: tuple[int, int], *, zoom: float = 1.0) -> Tensor:
-    """Turn offsets of a picture (..., 2), in sensor pixels, into affine maps (..., 2, 3).
-
-    They map the sensor's coordinates to the picture's, both from -1 to 1, as torch's
-    ``affine_grid``. At a ``zoom`` of 1 the picture covers a sensor of ``size`` (H, W).
-    """
-    height, width = size
-    scale = torch.tensor([2 / width, 2 / height], dtype=offsets.dtype)
-    turn = torch.eye(2, dtype=offsets.dtype).expand(*offsets.shape[:-1], 2, 2)
-    return torch.cat([turn, -(offsets * scale)[..., None]], -1) / zoom
-
-
 class _Pixels:
     """The pixels of a sensor before each of B pictures: their thresholds, levels and last events.
 
@@ -199,7 +157,7 @@ def simulate(
 ) -> Events:
     """Record a picture (h, w) of intensities from 0 to 1 that moves before a sensor of (H, W).
 
-    ``maps`` (K + 1, 2, 3), from `poses`, hold at K + 1 instants, equally far apart from 0 to
+    ``maps`` (K + 1, 2, 3), from `motion.poses`, hold at K + 1 instants, equally far apart from 0 to
     ``duration_us``. Raises ValueError for other shapes, or pixels that are no intensities.
     """
     maps = maps[None] if maps.dim() == 3 else maps
@@ -228,16 +186,15 @@ def simulate(
         place, share = pixels.noise(light, end - begin)
         places.append(place)
         stamps.append((begin + share.double() * (end - begin)).floor().long())
-    place, t = torch.cat(places).numpy(), torch.cat(stamps).clamp_min(0).numpy()
-    order = np.argsort(t, kind="stable")
-    place, t = place[order], t[order]
+    t, order = torch.cat(stamps).clamp_min(0).sort(stable=True)
+    events = torch.cat(places)[order].numpy()  # as places in (2, H, W)
     height, width = size
-    pixel = place % (height * width)
+    pixel = events % (height * width)
     return Events(
         x=(pixel % width).astype(np.int16),
         y=(pixel // width).astype(np.int16),
-        t=t,
-        polarity=place >= height * width,
+        t=t.numpy(),
+        polarity=events >= height * width,
         width=width,
         height=height,
     )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from msr_zoo import at_hand
-from msr_zoo.registry import create_model, is_model, list_models, model_info
+from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
 from msr_zoo.watch.trace import Source
 
 __all__ = ["Recent", "choices", "load"]
@@ -60,7 +60,7 @@ def load(name: str, folders: bool) -> tuple[nn.Module, Source]:
             raise ValueError(f"{name!r} is not among the models of this page")
         if not Path(name.removeprefix("local-dir:")).is_dir():
             raise ValueError(f"{name!r} is neither a model of this page nor a weights folder")
-    model = at_hand.load(name)
+    model = load_pretrained(name)
     return model.eval(), Source(Path(name).name if name not in known else name, trained=True)
 
 

@@ -16,11 +16,14 @@ CALLS = {
     "drop_time": lambda e, r: a.drop_time(e, r, fraction=0.5),
     "drop_area": lambda e, r: a.drop_area(e, r, fraction=0.5),
     "drop_polarity": lambda e, r: a.drop_polarity(e, r, fraction=0.5),
+    "thin": lambda e, r: a.thin(e, r, fraction=0.5),
+    "reverse": a.reverse,
+    "swap_polarity": a.swap_polarity,
     "jitter_time": lambda e, r: a.jitter_time(e, r, sigma_us=500),
     "event_mix": lambda e, r: event_mix(e, random_events(3000, width=128, height=96, seed=1), r)[0],
     "all": Augmentation(
         shift=5, flip=True, rotate=10, scale=0.1, drop_time=0.2, drop_area=0.2,
-        drop_polarity=0.2, jitter_us=100,
+        drop_polarity=0.2, thin=0.2, reverse=True, swap_polarity=True, jitter_us=100,
     ),
 }  # fmt: skip
 
@@ -117,3 +120,36 @@ def test_event_mix_takes_each_event_from_one_side():
         event_mix(EVENTS, random_events(10, width=64, height=64), rng())
     assert event_mix(EVENTS, other[:0], rng())[1] == 1.0
     assert event_mix(EVENTS[:0], other, rng())[1] == 0.0
+
+
+def test_backwards_is_a_film_played_backwards():
+    seen = set()
+    for seed in range(8):
+        out = a.reverse(EVENTS, rng(seed))
+        if np.array_equal(out.t, EVENTS.t):
+            seen.add("forwards")
+            np.testing.assert_array_equal(out.polarity, EVENTS.polarity)
+            continue
+        seen.add("backwards")
+        begin, end = EVENTS.t[0], EVENTS.t[-1]
+        before = {*zip(EVENTS.x, EVENTS.y, EVENTS.t, EVENTS.polarity, strict=True)}
+        assert {
+            (x, y, begin + end - t, not p)
+            for x, y, t, p in zip(out.x, out.y, out.t, out.polarity, strict=True)
+        } == before
+    assert seen == {"forwards", "backwards"}
+
+
+def test_swapping_polarity_leaves_places_and_times():
+    outs = [a.swap_polarity(EVENTS, rng(seed)) for seed in range(8)]
+    assert {bool(out.polarity[0] == EVENTS.polarity[0]) for out in outs} == {True, False}
+    for out in outs:
+        np.testing.assert_array_equal(out.x, EVENTS.x)
+        assert len({*(out.polarity ^ EVENTS.polarity)}) == 1
+
+
+def test_thinning_takes_up_to_the_fraction_everywhere():
+    shares = [len(a.thin(EVENTS, rng(seed), fraction=0.5)) / len(EVENTS) for seed in range(40)]
+    assert 0.48 < min(shares) < 0.56
+    assert 0.94 < max(shares) <= 1.0
+    assert np.mean(shares) == pytest.approx(0.75, abs=0.06)

@@ -1,10 +1,12 @@
 """Events to tensors, against a loop over events."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from msr_zoo.events import normalized, to_frames, without_hot_pixels
+from msr_zoo.events import around_median, normalized, to_frames, without_hot_pixels
 
 from .writers import random_events
 
@@ -82,3 +84,23 @@ def test_hot_pixels_go_and_objects_stay():
     hot = ((x == 0) & (y == 0)) | ((x == 40) & (y == 20))
     np.testing.assert_array_equal(quiet.t, loud.t[~hot])
     assert without_hot_pixels(events) is events
+
+
+def test_a_square_is_cut_out_about_the_median_event():
+    events = random_events(2001, width=100, height=60)
+    out = around_median(events, 20)
+    assert (out.width, out.height) == (20, 20)
+    x0, y0 = sorted(events.x)[1000] - 10, sorted(events.y)[1000] - 10
+    inside = [
+        (x - x0, y - y0, t, p)
+        for x, y, t, p in zip(events.x, events.y, events.t, events.polarity, strict=True)
+        if x0 <= x < x0 + 20 and y0 <= y < y0 + 20
+    ]
+    assert inside == [*zip(out.x, out.y, out.t, out.polarity, strict=True)]
+    assert len(around_median(events[:0], 20)) == 0
+    # Where the camera stood does not matter, as long as it saw all.
+    near = around_median(random_events(500, width=10, height=10), 64)
+    moved = replace(random_events(500, width=10, height=10), width=128, height=128)
+    moved = replace(moved, x=moved.x + np.int16(70), y=moved.y + np.int16(3))
+    np.testing.assert_array_equal(near.x, around_median(moved, 64).x)
+    np.testing.assert_array_equal(near.y, around_median(moved, 64).y)

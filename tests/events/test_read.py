@@ -106,6 +106,30 @@ def test_evt21_halves_are_told_apart_by_the_time(upper_first, column, tmp_path):
     assert_same(read(writers.evt21(events, upper_first=upper_first), tmp_path), events)
 
 
+@pytest.mark.parametrize("dense", [0.02, 0.5])
+def test_evt21_words_of_many_pixels_against_the_slow_decoder(dense, tmp_path):
+    rng = np.random.default_rng(0)
+    # More words than a block, of all kinds, those of no event included; times go forward.
+    n = 80_000
+    kind = rng.choice([0, 1, 8, 10, 14, 15], n, p=[0.4, 0.4, 0.05, 0.05, 0.05, 0.05])
+    kind[:50] = rng.choice([0, 1], 50)  # before the first time
+    upper = kind << 28 | rng.integers(0, 40, n) * 32 << 11 | rng.integers(0, 720, n)
+    high = np.flatnonzero(kind == 8)
+    stamps = np.arange(len(high)) + (1 << 28) - len(high) // 2  # overflows half way
+    upper[high] = 8 << 28 | stamps & 0x0FFFFFFF
+    masks = ((rng.random((n, 32)) < dense) << np.arange(32)).sum(axis=1)
+    masks[kind > 1] = 0x80000000
+    words = (upper.astype(np.uint64) << np.uint64(32)) | masks.astype(np.uint64)
+    data = b"% evt 2.1\n% geometry 1280x720\n" + words.astype("<u8").tobytes()
+    path = tmp_path / "words.raw"
+    path.write_bytes(data)
+    found = read_events(path)
+    assert len(found) > 30_000
+    expected = np.array(slow.evt21(data))
+    expected[:, 2] += (np.arange(len(expected)) >= np.argmin(expected[:, 2])).astype(int) << 34
+    assert_same(found, expected)
+
+
 def test_atis_overflow_records_move_time_on(tmp_path):
     events = random_events(2000, width=240, height=180, start_us=8_000_000)
     assert_same(read(writers.atis_bin(events), tmp_path), events)
