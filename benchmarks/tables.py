@@ -56,6 +56,34 @@ def inference_training(result: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
+def step_share(result: dict[str, Any]) -> str:
+    parts = list(result["rows"][0]["shares"])
+    lines = [
+        [
+            f"{row['model']}, {row['size']} px, batch {row['batch']}, T {row['num_steps']}",
+            f"{row['outside_convolutions']:.0%}",
+            *(f"{row['shares'][part]:.0%}" for part in parts),
+        ]
+        for row in result["rows"]
+    ]
+    return _table(["training step", "outside the convolutions", *parts], lines)
+
+
+def imagenet_epoch(result: dict[str, Any]) -> str:
+    head = ["model", "step, ms", "pictures a second", "hours an epoch", "peak memory, GiB"]
+    lines = [
+        [
+            f"{row['model']}, batch {row['batch']}, T {row['num_steps']}, {row['precision']}",
+            _milliseconds(row["training_step"]["median_ms"]),
+            f"{row['pictures_per_second']:.1f}",
+            f"{row['epoch_hours']:.1f}",
+            f"{row['peak_gib']:.2f} ({row['peak_of']})",
+        ]
+        for row in result["rows"]
+    ]
+    return _table(head, lines)
+
+
 def import_time(result: dict[str, Any]) -> str:
     head = ["package", "median, ms", "over timm"]
     timm = result["times"]["timm"]["median_ms"]
@@ -135,6 +163,8 @@ def engine_agreement(result: dict[str, Any]) -> str:
 
 TABLES = {
     "inference_training": inference_training,
+    "step_share": step_share,
+    "imagenet_epoch": imagenet_epoch,
     "memory": memory,
     "import_time": import_time,
     "engine": engine,
