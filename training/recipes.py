@@ -95,17 +95,16 @@ CIFAR10_TWO_CORES = Recipe(
     warmup_epochs=0.6,
     crop_padding=4,
 )
-# Simulated recordings of CIFAR-10's pictures, for about five minutes of one CPU core, from blocks
-# that know pictures: --model takes what training/from_pictures.py wrote.
+# Simulated recordings of CIFAR-10's pictures, for some minutes of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
     data="cifar10-events",
-    schedule="4x1 1x2",
-    batch_size=64,
-    lr=0.05,
-    weight_decay=5e-4,
-    warmup_epochs=0.25,
-    nesterov=True,
+    schedule="7x1 1x2",
+    batch_size=128,
+    lr=0.02,
+    weight_decay=0.05,
+    optimizer="muon",
+    warmup_epochs=0.5,
 )
 
 RECIPES = {

@@ -28,7 +28,7 @@ from pictures import Pictures, open_pictures
 from provenance import provenance
 from recipes import Recipe
 from studies.degradation_figure import draw
-from studies.runs import finished
+from studies.runs import finished, write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 NETWORKS = {
@@ -165,14 +165,8 @@ def write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
         **provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "runs": runs,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    for file, text in (
-        (options.out, json.dumps(results) + "\n"),
-        (options.out.with_suffix(".svg"), draw(results)),
-    ):
-        temporary = file.with_name(file.name + ".tmp")
-        temporary.write_text(text)
-        temporary.replace(file)
+    write_whole(options.out, json.dumps(results) + "\n")
+    write_whole(options.out.with_suffix(".svg"), draw(results))
 
 
 def one_line(run: dict[str, Any]) -> str:

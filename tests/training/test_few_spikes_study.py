@@ -1,0 +1,64 @@
+import json
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+import msr_zoo
+from msr_zoo.hub import save_pretrained
+from msr_zoo.models import ms_resnet
+from studies import ablations, few_spikes
+
+
+@pytest.fixture
+def weights(monkeypatch, tmp_path):
+    monkeypatch.setattr(ms_resnet, "CIFAR", {**ms_resnet.CIFAR, "channels": (4, 6, 8)})
+    model = msr_zoo.create_model("msresnet20", num_classes=2, num_steps=2, zero_init_last=False)
+    save_pretrained(model, tmp_path / "weights", card="")
+    return tmp_path / "weights"
+
+
+def test_a_heavier_penalty_leaves_fewer_spikes(pictures, weights, tmp_path, monkeypatch):
+    out = tmp_path / "results" / "few_spikes.json"
+    arguments = [
+        "few_spikes.py", str(weights), "--data", str(pictures), "--penalties", "0", "30",
+        "--schedule", "4x2", "--runs", str(tmp_path / "runs"), "--out", str(out),
+        "--batch-size", "8", "--lr", "0.02",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [*arguments, "--max-steps", "1"])
+    few_spikes.main()
+    assert not out.exists()
+    monkeypatch.setattr(sys, "argv", arguments)
+    few_spikes.main()
+    results = json.loads(out.read_text())
+    assert {"command", "commit", "device", "torch"} <= set(results)
+    free, held = results["points"]
+    assert (free["penalty"], held["penalty"]) == (0, 30)
+    assert free["num_pictures"] == held["num_pictures"] == 10
+    assert len(free["top1_by_step"]) == 2
+    rates = [point["activity"]["spikes_per_neuron"] for point in (free, held)]
+    assert rates[1] < 0.8 * rates[0]
+    figure = ElementTree.parse(out.with_suffix(".svg")).getroot()
+    titles = [e.text for e in figure.iter() if e.tag.endswith("title")]
+    assert titles == [
+        f"penalty {p['penalty']:g}: {p['top1'][0]:.2%}, {rate:.3f} spikes a neuron"
+        for p, rate in zip(results["points"], rates, strict=True)
+    ]
+
+
+def test_ablations_differ_in_what_they_say(pictures, weights, tmp_path, monkeypatch):
+    out = tmp_path / "results" / "ablations.json"
+    names = ["SGD", "label smoothing 0.1", "half the epochs at T 2"]
+    monkeypatch.setattr(ablations, "SCHEDULE", ["--schedule", "2x1@12"])
+    monkeypatch.setitem(ablations.CHANGES, names[2], ["--schedule", "1x2@12"])
+    monkeypatch.setattr(sys, "argv", [
+        "ablations.py", "--changes", *names, "--data", str(pictures), "--out", str(out),
+        "--runs", str(tmp_path / "runs"), "--batch-size", "8",
+    ])  # fmt: skip
+    ablations.main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["change"] for row in rows] == names
+    assert [row["recipe"]["optimizer"] for row in rows] == ["sgd", "muon", "muon"]
+    assert [row["recipe"]["label_smoothing"] for row in rows] == [0.0, 0.1, 0.0]
+    assert [row["recipe"]["schedule"] for row in rows] == ["2x1@12", "2x1@12", "1x2@12"]
+    assert all(0 <= row["top1"] <= 1 and row["seconds"] > 0 for row in rows)
