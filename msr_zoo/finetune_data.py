@@ -93,7 +93,7 @@ class RecordedEvents:
         self._framed = EventInput(
             window_us=window_us,
             num_steps=num_steps,
-            size=(min(side, field),) * 2,
+            size=(side, side),
             sensor=(sensor.height, sensor.width),
             field=field,
         )
@@ -121,8 +121,8 @@ class RecordedEvents:
     def augmented(
         self, chosen: Sequence[int], rng: np.random.Generator, num_steps: int | None = None
     ) -> Tensor:
-        taken = replace(self._framed, field=None, num_steps=num_steps or self._framed.num_steps)
-        return torch.stack([taken.frames(*self._augmented(i, rng)) for i in chosen])
+        taken = replace(self._framed, num_steps=num_steps or self._framed.num_steps)
+        return torch.stack([taken.drawn(*self._augmented(i, rng)) for i in chosen])
 
     def _augmented(self, index: int, rng: np.random.Generator) -> tuple[Events, tuple[int, int]]:
         events, (begin, end) = self.folder.events(index)
