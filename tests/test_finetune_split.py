@@ -39,8 +39,8 @@ def test_a_session_is_tested_on_and_the_end_of_the_others_tells_when_to_stop():
     assert split.how == "the session tuesday"
     assert split.test == tuple(range(40, 80))
     assert split.stop == (17, 18, 19, 37, 38, 39)
-    # A second of 20 is the gap, and a window lasts that long.
-    assert split.train == (*range(16), *range(20, 36))
+    # Windows last a second, and the gap is two of them.
+    assert split.train == (*range(15), *range(20, 35))
     monday = divide(samples, CLASSES, test="monday")
     assert monday.test == tuple(range(40))
 
