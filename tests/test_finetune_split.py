@@ -39,8 +39,8 @@ def test_a_session_is_tested_on_and_the_end_of_the_others_tells_when_to_stop():
     assert split.how == "the session tuesday"
     assert split.test == tuple(range(40, 80))
     assert split.stop == (17, 18, 19, 37, 38, 39)
-    # A second of 20 is the gap, and a window lasts that long.
-    assert split.train == (*range(16), *range(20, 36))
+    # Windows last a second, and the gap is two of them.
+    assert split.train == (*range(15), *range(20, 35))
     monday = divide(samples, CLASSES, test="monday")
     assert monday.test == tuple(range(40))
 
@@ -66,6 +66,14 @@ def test_a_split_in_time_leaves_a_gap():
         assert len(test) == 20
         assert min(s.begin for s in test) - max(s.end for s in stop) >= GAP_US
         assert min(s.begin for s in stop) - max(s.end for s in train) >= GAP_US
+
+
+def test_long_windows_leave_a_longer_gap():
+    samples = windows(1, number=50, seconds=200)  # of 4 s
+    split = divide(samples, CLASSES, by_time=True)
+    train, stop, test = ([samples[i] for i in p] for p in (split.train, split.stop, split.test))
+    assert min(s.begin for s in test) - max(s.end for s in stop) >= 8_000_000
+    assert min(s.begin for s in stop) - max(s.end for s in train) >= 8_000_000
 
 
 def test_few_pictures_spare_none_to_tell_when_to_stop():
