@@ -175,10 +175,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _has_gradio() -> bool:
+    return importlib.util.find_spec("gradio") is not None
+
+
 def _serve(args: argparse.Namespace) -> int:
     """Run the page, which is installed as msr_zoo_app, and in a clone is the folder app."""
-    if importlib.util.find_spec("gradio") is None:
+    if not _has_gradio():
         raise ValueError("the page needs gradio: pip install 'msr-zoo[app]'")
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise ValueError(f"--port must lie between 1 and 65535, got {args.port}")
     beside = Path(__file__).parent
     files = (beside / name / "app.py" for name in ("msr_zoo_app", "app"))
     file = next((file for file in files if file.is_file()), None)

@@ -137,6 +137,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
+        "--out", default="inference_training", help="name of the JSON, for another machine's"
+    )
+    parser.add_argument(
         "--compile",
         nargs="*",
         default=["msresnet18", "msresnet20"],
@@ -172,7 +175,7 @@ def main() -> None:
                     # After every row: a long run that is cut keeps what it has measured.
                     device = torch.device(options.device)
                     about = provenance("benchmarks.speed", device, seeds=[0], num_steps=NUM_STEPS)
-                    write("inference_training", {**about, "fairness": fairness, "rows": rows})
+                    write(options.out, {**about, "fairness": fairness, "rows": rows})
 
 
 if __name__ == "__main__":

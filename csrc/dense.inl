@@ -28,33 +28,38 @@ inline void to_bytes(uint64_t word, int8_t* bytes) {
 
 void spikes_to_bytes(const ConvLif& call, const ConvTile& tile, int8_t* bytes) {
     const ConvLif a = call;
-    const int64_t words = neighbour_words(a);
-    each_run(a, tile, [=](int64_t run, auto word_of) {
-        for (int64_t i = 0; i < words; i++) to_bytes(word_of(i), bytes + (run * words + i) * 64);
+    each_run(a, tile, [=](int64_t run, auto words, auto word_of) {
+        int8_t* row = bytes + (run / 16 * words * 16 + run % 16) * 64;
+        for (int64_t i = 0; i < words; i++, row += 16 * 64) to_bytes(word_of(i), row);
     });
+    const int64_t words = neighbour_words(a);
     // Rows that belong to no pixel fill the last group.
-    const int64_t runs = (tile.end - tile.begin) * a.T, rows = runs_of(a, tile.end - tile.begin);
-    memset(bytes + runs * words * 64, 0, (size_t)((rows - runs) * words * 64));
+    for (int64_t run = (tile.end - tile.begin) * a.T; run % 16; run++)
+        for (int64_t i = 0; i < words; i++)
+            memset(bytes + ((run / 16 * words + i) * 16 + run % 16) * 64, 0, 64);
 }
 
 // Four inputs at a time, those that are silent skipped.
 void product(const ProductArgs& a) {
-    const int64_t columns = a.block / 16, width = columns * a.digits;
+    const int64_t columns = columns_of(a);
     for (int64_t run = 0; run < a.runs; run++)
-        for (int64_t column = 0; column < width; column++) {
-            const int64_t n = column / a.digits, digit = column % a.digits;
+        for (int64_t i = 0; i < groups_of(a) * columns; i++) {
+            const int64_t group = i / columns, column = i % columns;
             int32_t sum[16] = {};
             for (int64_t quad = 0; quad < a.words * 16; quad++) {
-                const int8_t* spikes = a.spikes + (run * a.words * 16 + quad) * 4;
+                const int64_t word = run / 16 * a.words + quad / 16;
+                const int8_t* spikes = a.spikes + (word * 16 + run % 16) * 64 + quad % 16 * 4;
                 uint32_t any;
                 memcpy(&any, spikes, 4);
                 if (!any) continue;
-                const int64_t tile = (n * a.words + quad / 16) * a.digits + digit;
+                const int64_t tile = (group * a.words + quad / 16) * columns + column;
                 const int8_t* weight = a.tiles + tile * kTileBytes + quad % 16 * 64;
                 for (int j = 0; j < 16; j++)
                     for (int k = 0; k < 4; k++) sum[j] += spikes[k] * weight[j * 4 + k];
             }
-            memcpy(a.sums + (digit * a.runs + run) * a.block + n * 16, sum, sizeof sum);
+            const int64_t of_digit = a.digits == 3 ? column * a.runs * a.block + group * 16
+                                                   : column * 16;
+            memcpy(a.sums + of_digit + run * a.block, sum, sizeof sum);
         }
 }
 

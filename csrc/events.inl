@@ -45,8 +45,8 @@ void build_lists(const ConvLif& call, const ConvTile& tile, const Lists& lists) 
     // Copies: a vector store may alias everything that is reached through a reference.
     const ConvLif a = call;
     const Lists s = lists;
-    const int64_t words = neighbour_words(a), chunk = chunk_words(a);
-    each_run(a, tile, [=](int64_t run, auto word_of) {
+    const int64_t chunk = chunk_words(a);
+    each_run(a, tile, [=](int64_t run, int64_t words, auto word_of) {
         for (int64_t c = 0, first = 0; c < s.chunks; c++, first += chunk) {
             const int64_t last = first + chunk < words ? first + chunk : words;
             uint16_t* list = s.list(c, run);

@@ -1,6 +1,8 @@
 // The output pixels and steps of a tile, and the words of spikes that each one sees.
 #pragma once
 
+#include <type_traits>
+
 #include "conv.h"
 
 namespace ISA {
@@ -21,48 +23,58 @@ struct Pixel {
     }
 };
 
-// Bits of the neighbourhood, word `i`: one word of a tap, or several taps of 16 or 32 lanes.
+// Word i of a neighbourhood: one tap of 64 lanes, or several of 16 or 32.
 template <int LANES, int TAPS>
-inline uint64_t neighbours(const uint64_t* corner, const int64_t* offset, int64_t i) {
-    if (LANES == 64) return corner[offset[i]];
+inline uint64_t neighbours(const uint64_t* corner, int64_t row, int64_t i) {
     constexpr int TOGETHER = 64 / LANES;
     uint64_t word = 0;
-    for (int k = 0; k < TOGETHER; k++)
-        if (i * TOGETHER + k < TAPS) word |= corner[offset[i * TOGETHER + k]] << k * LANES;
+    for (int k = 0; k < TOGETHER; k++) {
+        const int64_t tap = i * TOGETHER + k;
+        if (tap < TAPS) word |= corner[tap / 3 * row + tap % 3] << k * LANES % 64;
+    }
     return word;
 }
 
-// Calls see(run, word_of) for each pixel and step; word_of(i) is word i of its neighbourhood.
-// LANES is 64 for every multiple of 64.
+// Calls see(run, words, word_of) for each pixel and step; word_of(i) is word i of its
+// neighbourhood. LANES is 0 for 128 lanes and more; below, `words` is known to the compiler, and
+// the loop over them can be unrolled.
 template <int LANES, int TAPS, class See>
 inline void each_run(const ConvLif& a, const ConvTile& tile, See see) {
     const int64_t per_pixel = words_of(a.lanes_in);
     const int64_t row = (a.W + 2) * per_pixel, picture = (a.H + 2) * row, step = a.B * picture;
     const int64_t centre = TAPS == 1 ? row + per_pixel : 0;  // 1 x 1 looks past the border
-    int64_t offset[kMaxWords];                               // of each word of each tap
-    for (int64_t tap = 0, i = 0; tap < TAPS; tap++)
+    int64_t offset[LANES ? 1 : kMaxWords];                   // of each word of each tap
+    for (int64_t tap = 0, i = 0; tap < TAPS && !LANES; tap++)
         for (int64_t w = 0; w < per_pixel; w++)
-            offset[i++] = centre + tap / 3 * row + tap % 3 * per_pixel + w;
+            offset[i++] = tap / 3 * row + tap % 3 * per_pixel + w;
     Pixel at(a, tile.begin);
     int64_t run = 0;
     for (int64_t p = tile.begin; p < tile.end; p++, at.next(a)) {
-        const uint64_t* corner =
-            a.spikes + at.b * picture + at.y * a.stride * row + at.x * a.stride * per_pixel;
-        for (int64_t t = 0; t < a.T; t++, run++, corner += step)
-            see(run, [&](int64_t i) { return neighbours<LANES, TAPS>(corner, offset, i); });
+        const uint64_t* corner = a.spikes + centre + at.b * picture + at.y * a.stride * row +
+                                 at.x * a.stride * per_pixel;
+        for (int64_t t = 0; t < a.T; t++, run++, corner += step) {
+            if constexpr (LANES)
+                see(run, std::integral_constant<int64_t, (TAPS * LANES + 63) / 64>(),
+                    [=](int64_t i) { return neighbours<LANES, TAPS>(corner, row, i); });
+            else
+                see(run, TAPS * per_pixel, [&](int64_t i) { return corner[offset[i]]; });
+        }
+    }
+}
+
+template <int TAPS, class See>
+inline void each_run(const ConvLif& a, const ConvTile& tile, See see) {
+    switch (a.lanes_in) {
+        case 16: return each_run<16, TAPS>(a, tile, see);
+        case 32: return each_run<32, TAPS>(a, tile, see);
+        case 64: return each_run<64, TAPS>(a, tile, see);
+        default: each_run<0, TAPS>(a, tile, see);
     }
 }
 
 template <class See>
 inline void each_run(const ConvLif& a, const ConvTile& tile, See see) {
-    if (a.kernel == 1) {
-        if (a.lanes_in == 16) return each_run<16, 1>(a, tile, see);
-        if (a.lanes_in == 32) return each_run<32, 1>(a, tile, see);
-        return each_run<64, 1>(a, tile, see);
-    }
-    if (a.lanes_in == 16) return each_run<16, 9>(a, tile, see);
-    if (a.lanes_in == 32) return each_run<32, 9>(a, tile, see);
-    each_run<64, 9>(a, tile, see);
+    a.kernel == 1 ? each_run<1>(a, tile, see) : each_run<9>(a, tile, see);
 }
 
 }  // namespace

@@ -10,11 +10,16 @@ constexpr int64_t kTileBytes = 1024;
 
 // A weight of several digits is d0 + 256 d1 + 65536 d2; each digit is summed by itself, exactly.
 struct ProductArgs {
-    const int8_t* spikes;  // (runs, words, 64)
-    const int8_t* tiles;   // (block / 16, words, digits, 1024)
+    const int8_t* spikes;  // (runs / 16, words, 16, 64)
+    const int8_t* tiles;   // (groups, words, columns of a group, 1024)
     int32_t* sums;         // (digits, runs, block)
     int64_t runs, words, block, digits;  // runs: a multiple of 16
 };
+
+// Columns of 16 sums that read the same spikes together: the three digits of 16 channels, or up to
+// 64 channels of one digit.
+inline int64_t columns_of(const ProductArgs& a) { return a.digits == 3 ? 3 : a.block / 16; }
+inline int64_t groups_of(const ProductArgs& a) { return a.digits == 3 ? a.block / 16 : 1; }
 
 using Product = void (*)(const ProductArgs&);
 

@@ -32,17 +32,16 @@ alignas(64) const Config config = {
 // Weights of so many words stay in the first-level cache while all runs meet them.
 constexpr int64_t kChunk = 9;
 
-// One to four columns of 16 sums that read the same spikes: distances between them and between the
-// words of one, in bytes of weights and in sums.
-struct Columns {
-    int64_t weights, words, sums;
-};
+// Lines of the next chunk, which a third-level cache takes too long to give.
+void prefetch(const int8_t* weights, int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) _mm_prefetch((const char*)weights + i * 64, _MM_HINT_T1);
+}
 
-// Tiles 0-3 are sums, 4 and 5 weights, 6 spikes.
+// Sums of 16 runs in 1 to 4 columns. Tiles 0-3 are sums, 4 and 5 weights, 6 spikes.
 template <int N>
-void rows16(const int8_t* spikes, int64_t row, const int8_t* weights, int32_t* sums,
-            int64_t sum_row, const Columns& of, int64_t words, bool first) {
-    const int64_t bytes = sum_row * 4;
+void rows16(const int8_t* spikes, const int8_t* weights, int32_t* sums, int64_t row,
+            int64_t column, int64_t words, bool first) {
+    const int64_t bytes = row * 4;
     if (first) {
         _tile_zero(0);
         if (N > 1) _tile_zero(1);
@@ -50,42 +49,49 @@ void rows16(const int8_t* spikes, int64_t row, const int8_t* weights, int32_t* s
         if (N > 3) _tile_zero(3);
     } else {
         _tile_loadd(0, sums, bytes);
-        if (N > 1) _tile_loadd(1, sums + of.sums, bytes);
-        if (N > 2) _tile_loadd(2, sums + 2 * of.sums, bytes);
-        if (N > 3) _tile_loadd(3, sums + 3 * of.sums, bytes);
+        if (N > 1) _tile_loadd(1, sums + column, bytes);
+        if (N > 2) _tile_loadd(2, sums + 2 * column, bytes);
+        if (N > 3) _tile_loadd(3, sums + 3 * column, bytes);
     }
-    for (int64_t k = 0; k < words; k++, spikes += 64, weights += of.words) {
-        _tile_loadd(6, spikes, row);
+    for (int64_t k = 0; k < words; k++, spikes += kTileBytes, weights += N * kTileBytes) {
+        _tile_loadd(6, spikes, 64);
         _tile_loadd(4, weights, 64);
         _tile_dpbssd(0, 6, 4);
         if (N > 1) {
-            _tile_loadd(5, weights + of.weights, 64);
+            _tile_loadd(5, weights + kTileBytes, 64);
             _tile_dpbssd(1, 6, 5);
         }
         if (N > 2) {
-            _tile_loadd(4, weights + 2 * of.weights, 64);
+            _tile_loadd(4, weights + 2 * kTileBytes, 64);
             _tile_dpbssd(2, 6, 4);
         }
         if (N > 3) {
-            _tile_loadd(5, weights + 3 * of.weights, 64);
+            _tile_loadd(5, weights + 3 * kTileBytes, 64);
             _tile_dpbssd(3, 6, 5);
         }
     }
     _tile_stored(0, sums, bytes);
-    if (N > 1) _tile_stored(1, sums + of.sums, bytes);
-    if (N > 2) _tile_stored(2, sums + 2 * of.sums, bytes);
-    if (N > 3) _tile_stored(3, sums + 3 * of.sums, bytes);
+    if (N > 1) _tile_stored(1, sums + column, bytes);
+    if (N > 2) _tile_stored(2, sums + 2 * column, bytes);
+    if (N > 3) _tile_stored(3, sums + 3 * column, bytes);
 }
 
 template <int N>
-void all_runs(const ProductArgs& a, const int8_t* tiles, int32_t* sums, const Columns& of) {
-    for (int64_t first = 0; first < a.words; first += kChunk) {
-        const int64_t words = a.words - first < kChunk ? a.words - first : kChunk;
-        for (int64_t run = 0; run < a.runs; run += kTileRows)
-            rows16<N>(a.spikes + (run * a.words + first) * 64, a.words * 64,
-                      tiles + first * of.words, sums + run * a.block, a.block, of, words,
-                      first == 0);
-    }
+void all_groups(const ProductArgs& a) {
+    const int64_t column = a.digits == 3 ? a.runs * a.block : 16;
+    const int8_t* tiles = a.tiles;
+    for (int64_t group = 0; group < groups_of(a); group++)
+        for (int64_t first = 0; first < a.words; first += kChunk) {
+            const int64_t words = a.words - first < kChunk ? a.words - first : kChunk;
+            const int8_t* next = tiles + words * N * kTileBytes;
+            const int64_t lines = a.words > kChunk ? words * N * kTileBytes / 64 : 0;
+            for (int64_t run = 0; run < a.runs; run += 16) {
+                prefetch(next, lines * run / a.runs, lines * (run + 16) / a.runs);
+                rows16<N>(a.spikes + (run / 16 * a.words + first) * kTileBytes, tiles,
+                          a.sums + group * 16 + run * a.block, a.block, column, words, first == 0);
+            }
+            tiles = next;
+        }
 }
 
 }  // namespace
@@ -97,16 +103,11 @@ bool ready() {
 
 void product(const ProductArgs& a) {
     _tile_loadconfig(&config);
-    const int64_t columns = a.block / 16;
-    if (a.digits == 3) {
-        for (int64_t n = 0; n < columns; n++)
-            all_runs<3>(a, a.tiles + n * a.words * 3 * kTileBytes, a.sums + n * 16,
-                        {kTileBytes, 3 * kTileBytes, a.runs * a.block});
-    } else {
-        const Columns of = {a.words * kTileBytes, kTileBytes, 16};
-        if (columns == 1) all_runs<1>(a, a.tiles, a.sums, of);
-        if (columns == 2) all_runs<2>(a, a.tiles, a.sums, of);
-        if (columns == 4) all_runs<4>(a, a.tiles, a.sums, of);
+    switch (columns_of(a)) {
+        case 1: all_groups<1>(a); break;
+        case 2: all_groups<2>(a); break;
+        case 3: all_groups<3>(a); break;
+        default: all_groups<4>(a);
     }
     _tile_release();
 }

@@ -63,8 +63,8 @@ class SpikeLayer:
     def _tiles(self) -> tuple[Packed, Norm]:
         if self.kind == "int8":
             return packing.pack_tiles(self.weight), self.norm
-        digits, unit = packing.fixed_point(self.weight)
-        return packing.pack_tiles(digits), _in_units(self.norm, unit)
+        packed, unit = packing.pack_fixed_point(self.weight)
+        return packed, _in_units(self.norm, unit)
 
     def path(self, rate: float) -> Path:
         """The fastest way at a firing rate."""
@@ -127,18 +127,24 @@ class Shortcut:
     """The convolution of potentials on a shortcut; its batch norm is left to the addition."""
 
     def __init__(self, layers: nn.Sequential) -> None:
-        *before, bn = layers
-        self.layers = nn.Sequential(*before)
+        *before, conv, bn = layers
+        assert isinstance(conv, nn.Conv2d)
         assert isinstance(bn, nn.BatchNorm2d)
+        self.pool = before[0] if before else None
+        self.stride = int(conv.stride[0])
         self.norm = _norm(bn)
-        self.channels_in = next(m.in_channels for m in before if isinstance(m, nn.Conv2d))
+        weight = native_conv.pad_lanes(conv.weight.detach().flatten(1))  # (O, lanes_in)
+        self.weight = native_conv.pad_lanes(weight.T)
 
     def __call__(self, potential: Tensor) -> Tensor:
         """(T, B, H, W, lanes) in and out."""
-        # Through one dimension, so that the strides of single pictures too say channels-last.
-        pictures = potential.flatten().view(-1, *potential.shape[2:])[..., : self.channels_in]
-        convolved = self.layers(pictures.movedim(-1, 1)).movedim(1, -1)
-        return native_conv.pad_lanes(convolved.unflatten(0, potential.shape[:2]))
+        pictures = potential.flatten(0, 1)
+        if self.pool is not None:
+            pictures = self.pool(pictures.movedim(-1, 1)).movedim(1, -1)
+        # A product of matrices is twice as fast as a strided 1 x 1 convolution.
+        pictures = pictures[:, :: self.stride, :: self.stride]
+        convolved = pictures.reshape(-1, len(self.weight)) @ self.weight
+        return convolved.view(*potential.shape[:2], *pictures.shape[1:3], -1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class Tuning:
             raise ValueError("a recipe needs an epoch, a sample a batch and some patience")
         if not 0 <= self.early_epochs < self.epochs:
             raise ValueError(f"early_epochs must lie below {self.epochs}, got {self.early_epochs}")
+
+    def changed(self, changes: Mapping[str, Any]) -> "Tuning":
+        """With other values; the share of early epochs stays as it is unless they are changed."""
+        early = self.early_epochs * changes.get("epochs", self.epochs) // self.epochs
+        return replace(self, **{"early_epochs": early, **changes})
 
 
 def tune(
@@ -112,16 +117,16 @@ def tune(
 
 def _draws(data: Samples, split: Split, size: int) -> Callable[[np.random.Generator], Any]:
     """A function that draws the batches (labels, samples) of one epoch."""
-    own: list[list[int]] = [[] for _ in data.classes]
-    for i in split.train:
-        own[data.samples[i].label].append(i)
+    train = np.array(split.train)
+    labels = np.array([data.samples[i].label for i in split.train])
+    own = [train[labels == label] for label in range(len(data.classes))]
     number = -(-min(max(len(split.train), FEWEST), MOST) // size)
 
     def draw(rng: np.random.Generator) -> list[tuple[Tensor, list[int]]]:
-        labels = rng.integers(len(own), size=(number, size))
+        drawn = rng.integers(len(own), size=(number, size))
         return [
             (torch.from_numpy(batch), [int(rng.choice(own[label])) for label in batch])
-            for batch in labels
+            for batch in drawn
         ]
 
     return draw

@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from msr_zoo.models.tags import TAGS
+
 MARGIN, LABEL = 16, 132
 SMALLEST, LARGEST, MOST = 8, 56, 1600  # px of a cell, and of all of them
 LEGIBLE = 28  # px of a cell that holds a number
@@ -73,39 +75,41 @@ def accuracy(results: Mapping[str, Any]) -> str:
 
 def card(results: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     """A Hub card of a fine-tuned model, from what results.json and training.json hold."""
-    activity, recipe = results["activity"], training["recipe"]
-    operations = activity["synaptic_operations"]
+    name, recipe, activity = results["model"], training["recipe"], results["activity"]
+    tag = TAGS.get(name)
+    source = name if tag else f"local-dir:{name}"
+    operations, counts = activity["synaptic_operations"], training["samples"]
+    energy, twin = activity["energy_joules"] * 1e6, activity["twin_energy_joules"] * 1e6
     by_step = ", ".join(f"{share:.2%}" for share in results["top1_by_step"])
     rates = ", ".join(
         f"{stage} {sum(rate) / len(rate):.3f}" for stage, rate in activity["stage_rates"].items()
     )
-    start = "its weights" if recipe["pretrained"] else "random weights"
     settings = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
-    counts = training["samples"]
-    energy, twin = activity["energy_joules"] * 1e6, activity["twin_energy_joules"] * 1e6
     return f"""---
-library_name: msr-zoo
+{"license: apache-2.0" + chr(10) if tag else ""}library_name: msr-zoo
 pipeline_tag: image-classification
 tags: [spiking-neural-network, ms-resnet, msr_zoo]
 ---
-# {results["model"]}
+# {name}
 MS-ResNet (Hu et al., TNNLS 2024, arXiv 2112.08954), a deep residual spiking neural network,
-fine-tuned from {recipe["model"]} ({start}) on {results["data"]} by `msr-zoo finetune`.
-It tells apart: {", ".join(results["classes"])}.
+fine-tuned from {"" if recipe["pretrained"] else "random weights of "}`{recipe["model"]}` by \
+`msr-zoo finetune`. It tells apart:
+{", ".join(results["classes"])}.
 
 ```python
 import msr_zoo
 
-model = msr_zoo.create_model("local-dir:{results["model"]}", pretrained=True)  # this folder
+model = msr_zoo.create_model("{source}", pretrained=True)
 ```
 
 ![Confusion matrix](confusion.png)
 
 | | |
 |---|---|
+| data | {results.get("data_note", results["data"])} |
 | tested on | {results["split"]}: {results["num_pictures"]:,} samples of \
 {results["num_files"]} files |
-| top-1 | {accuracy(results)}; seeds {results["seeds"]} |
+| top-1 | {accuracy(results)}{_of_seeds(results)} |
 | files right, by the mean of their samples' probabilities | \
 {results["files_right"]} of {results["num_files"]} |
 | top-1 after step 1 to {results["num_steps"]} | {by_step} |
@@ -116,11 +120,33 @@ the non-spiking twin {operations["twin_mac"]:.4g} MAC |
 | energy a sample (4.6 pJ a MAC, 0.9 pJ an AC, 45 nm), twin | {energy:.1f} µJ, {twin:.1f} µJ |
 
 **Recipe.** {settings}.
-{counts["train"]:,} samples to train on, {counts["stop"]:,} to tell when to stop; training.json
-holds every epoch. Measured in float32 with the tensors as they are stored.
-
+{counts["train"]:,} samples to train on, {counts["stop"]:,} to tell when to stop; \
+{training["seconds"]["all"]:.0f} s in all, {training["seconds"]["reading"]:.1f} s of it to read the
+files. training.json holds every epoch. Measured in float32 with the tensors as they are stored.
+{_made(results)}
 **Limits.** The interval takes samples for independent of each other. Samples out of one file are
 alike, so it is too narrow where there are few files, and it says nothing of other days and places.
 The model names one of its classes for anything at all. The energy is a count of operations times a
 constant, not a measurement of a chip.
-"""
+{f"sha256 of model.safetensors: `{tag.sha256}`." + chr(10) if tag else ""}"""
+
+
+def _of_seeds(results: Mapping[str, Any]) -> str:
+    """Which seeds a mean is of; the tensors, and all other figures, are the first one's."""
+    if len(results["seeds"]) == 1:
+        return f"; seed {results['seeds'][0]}"
+    each = ", ".join(f"{share:.2%}" for share in results["top1"])
+    return (
+        f", mean of seeds {', '.join(map(str, results['seeds']))}: {each}; the tensors and what "
+        f"follows are seed {results['seeds'][0]}'s"
+    )
+
+
+def _made(results: Mapping[str, Any]) -> str:
+    """The command and the commit, where a script of this project made the weights."""
+    if "commit" not in results:
+        return ""
+    return (
+        f"Made by `{results['command']}` on {results['device']}, {results['threads']} threads, "
+        f"torch {results['torch']}, commit {results['commit'][:12]}. {results.get('remark', '')}\n"
+    )

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +18,12 @@ from msr_zoo.finetune_loop import Tuning, measure, tune
 from msr_zoo.finetune_report import card, draw_confusion
 from msr_zoo.finetune_split import divide
 from msr_zoo.hub import check_new, halved, save_pretrained
+from msr_zoo.pretrained import WEIGHTS_NAME
 from msr_zoo.registry import create_model, load_pretrained, model_info
 
 __all__ = ["EVENTS", "PICTURES", "Finetuned", "Tuning", "finetune"]
 
-EVENTS = Tuning()
+EVENTS = Tuning(epochs=24, early_epochs=16, lr=4e-3)
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
@@ -30,7 +31,7 @@ MOTION = Motion(
     )
 )
 UPRIGHT = Motion(augmentation=Augmentation(shift=3, rotate=15, scale=0.15, thin=0.5))
-NUM_STEPS, SIDE = 4, 48  # of event frames
+NUM_STEPS, SIDE = 2, 48  # of event frames
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def finetune(
     root, report = Path(root), report or (lambda line: None)
     pictures = are_pictures(root)
     name = model or ("msresnet20.cifar10" if pictures else "msresnet20_dvs")
-    recipe = replace(PICTURES if pictures else EVENTS, **(changes or {}))
+    recipe = (PICTURES if pictures else EVENTS).changed(changes or {})
     arch = Path(name).name.partition(".")[0]
     folder = Path(out or f"{arch}.{root.resolve().name}")
     check_new(folder)
@@ -141,6 +142,8 @@ def finetune(
             "training.json": (json.dumps(training, indent=1) + "\n").encode(),
         },
     )
+    # A Predictor looks for the windows of recordings beside the weights.
+    network.pretrained_cfg["file"] = str(folder / WEIGHTS_NAME)
     return Finetuned(
         model=network,
         classes=tuple(data.classes),

@@ -276,3 +276,27 @@ def test_bars_are_in_proportion_and_plain_where_the_terminal_is(monkeypatch):
     assert all(line.isascii() for line in lines)
     (line,) = report.bars({"a name that does not fit in its column": 1})
     assert line.split("  ")[1] == "a name that does not ..."
+
+
+def test_app_without_gradio_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr(msr_zoo_cli, "_has_gradio", lambda: False)
+    assert "the page needs gradio: pip install 'msr-zoo[app]'" in refused(capsys, "app")
+
+
+def test_app_refuses_a_port_that_is_none(capsys, monkeypatch):
+    monkeypatch.setattr(msr_zoo_cli, "_has_gradio", lambda: True)
+    assert "--port" in refused(capsys, "app", "--port", "many")
+    assert "--port must lie between 1 and 65535, got 70000" in refused(
+        capsys, "app", "--port", 70000
+    )
+
+
+@pytest.mark.parametrize("name", ["msr_zoo_app", "app"])
+def test_app_is_served_from_a_wheel_and_from_a_clone(capsys, monkeypatch, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "app.py").write_text("def serve(**given): print(sorted(given.items()))")
+    monkeypatch.setattr(msr_zoo_cli, "__file__", str(tmp_path / "msr_zoo_cli.py"))
+    monkeypatch.setattr(msr_zoo_cli, "_has_gradio", lambda: True)
+    status, out, err = run(capsys, "app", "--host", "0.0.0.0", "--port", 7000, "--share")
+    assert (status, err) == (0, "")
+    assert out == "[('host', '0.0.0.0'), ('port', 7000), ('share', True)]\n"

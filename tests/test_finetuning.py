@@ -238,8 +238,8 @@ def test_short_recordings_are_samples(tmp_path, event_model):
     out = tmp_path / "out"
     tuned = msr_zoo.finetune(tmp_path / "short", out=out, model=event_model, changes=changes)
     assert tuned.results["num_pictures"] == tuned.results["num_files"] == 4
-    assert EventInput.of(tuned.model).window_us == 100_000  # of its origin
     made = msr_zoo.create_model(f"local-dir:{out}", pretrained=True)
+    assert EventInput.of(made) == EventInput.of(tuned.model)
     assert EventInput.of(made).window_us is None
 
 
@@ -255,6 +255,13 @@ def test_confusion_is_darkest_where_all_are():
     ]
     assert shades[0][0] == shades[2][2] < shades[1][2] < shades[1][0] == shades[1][1]
     assert min(shades[0][1], shades[2][0]) > shades[1][0]
+
+
+def test_fewer_epochs_keep_the_share_of_early_ones():
+    recipe = Tuning(epochs=24, early_epochs=16)
+    assert [recipe.changed({"epochs": n}).early_epochs for n in (1, 3, 12)] == [0, 2, 8]
+    assert recipe.changed({"epochs": 12, "early_epochs": 1}).early_epochs == 1
+    assert recipe.changed({"lr": 1.0}) == Tuning(epochs=24, early_epochs=16, lr=1.0)
 
 
 def test_impossible_recipes_are_refused():

@@ -9,7 +9,6 @@ tables from.
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tqdm import tqdm
 import msr_zoo
 from data import Batches, channels_last, open_split
 from msr_zoo.activity import record_activity
+from msr_zoo.finetune_report import wilson_interval
 from provenance import provenance
 from recipes import CIFAR10_TWO_CORES
 
@@ -100,15 +100,6 @@ def measure(model: Any, batches: Batches) -> dict[str, Any]:
         "top1_by_step": by_step,
         "activity": activity.as_dict(),
     }
-
-
-def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """95 % interval of a share of `number` trials (Wilson, JASA 1927)."""
-    z = 1.96
-    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
-    spread = z / (1 + z * z / number)
-    spread *= math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
-    return centre - spread, centre + spread
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msr_zoo.finetune_report import card as finetuned_card
 from msr_zoo.models.tags import TAGS
 
 ROOT = Path(__file__).parents[1]
@@ -50,13 +51,18 @@ def write_reports() -> None:
     """Write every card, and the table between the two marks in README.md."""
     measured = _measured()
     for folder, results in measured:
-        training = json.loads((folder / "training.json").read_text())
-        (folder / "README.md").write_text(card(results, training))
+        (folder / "README.md").write_text(card_of(folder, results))
     readme = ROOT / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     readme.write_text(f"{before}{BEGIN}\n{models_table()}{END}{after}")
     print(f"README.md written, and the cards of {len(measured)} models")
+
+
+def card_of(folder: Path, results: dict[str, Any]) -> str:
+    """The card of a weights folder; those of fine-tuned models are written as users' are."""
+    training = json.loads((folder / "training.json").read_text())
+    return (card if "provenance" in training else finetuned_card)(results, training)
 
 
 def _measured() -> list[tuple[Path, dict[str, Any]]]:
@@ -66,7 +72,7 @@ def _measured() -> list[tuple[Path, dict[str, Any]]]:
 
 def models_table() -> str:
     rows = [
-        "| model | data | T | top-1 (95 % interval, pictures) | spikes a neuron | energy, twin |",
+        "| model | data | T | top-1 (95 % interval, samples) | spikes a neuron | energy, twin |",
         "|---|---|---|---|---|---|",
     ]
     rows += [

@@ -63,16 +63,22 @@ def measure(
 
 
 @torch.inference_mode()
-def compare(entries: Mapping[str, Runs], *, rounds: int = 50, seconds: float = 20.0) -> list[Row]:
+def compare(
+    entries: Mapping[str, Runs],
+    *,
+    rounds: int = 50,
+    seconds: float = 20.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Row]:
     """Measure side by side, everyone in the faster of its layouts."""
     flat = {(name, layout): run for name, runs in entries.items() for layout, run in runs.items()}
     # A few rounds tell which layout is the faster one.
-    first = interleaved(flat, 3, seconds / 4)
+    first = interleaved(flat, 3, seconds / 4, clock)
     best: dict[str, str] = {}
     for name, runs in entries.items():
         medians = {layout: statistics.median(first[name, layout]) for layout in runs}
         best[name] = min(medians, key=medians.__getitem__)
-    times = interleaved({n: flat[n, layout] for n, layout in best.items()}, rounds, seconds)
+    times = interleaved({n: flat[n, layout] for n, layout in best.items()}, rounds, seconds, clock)
     return [
         Row(name, statistics.median(t), min(t), max(t), len(t), best[name])
         for name, t in times.items()
@@ -80,12 +86,16 @@ def compare(entries: Mapping[str, Runs], *, rounds: int = 50, seconds: float = 2
 
 
 def interleaved(
-    runs: Mapping[Name, Callable[[], object]], rounds: int, seconds: float = float("inf")
+    runs: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    seconds: float = float("inf"),
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, list[float]]:
     """Milliseconds of each call, all taking turns, so that drift meets all alike.
 
     Every round begins with another, so none always runs behind the same neighbour. The first call
     of each warms up. Stops after so many rounds or seconds, but not before three rounds.
+    `time.process_time` for a clock counts the processor's time, of all threads together.
     """
     for run in runs.values():
         run()
@@ -96,9 +106,9 @@ def interleaved(
             break
         shift = i % len(names)
         for name in names[shift:] + names[:shift]:
-            start = time.perf_counter()
+            start = clock()
             runs[name]()
-            times[name].append((time.perf_counter() - start) * 1000)
+            times[name].append((clock() - start) * 1000)
     return times
 
 

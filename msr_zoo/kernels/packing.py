@@ -1,6 +1,6 @@
 """Weights of a convolution of spikes in the layouts of the native kernels (csrc/conv.h)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -58,10 +58,13 @@ def pack_tiles(weight: Tensor) -> Packed:
         middle = _last_digit(rest)
         digits = [low, middle, (rest - middle) >> 8]
     planes = torch.stack([digit.to(torch.int8) for digit in digits])
-    # (digits, outputs / 16, 16, words, 16, 4 inputs) -> (outputs / 16, words, digits, 16, 16, 4)
-    planes = planes.unflatten(2, (-1, 16, 4)).unflatten(1, (-1, 16))
+    # Columns of a group: up to four times 16 outputs, or the three digits of 16.
+    columns = len(digits) if len(digits) > 1 else min(rows.shape[0] // 16, 4)
+    planes = planes.unflatten(1, (-1, 16)).transpose(0, 1).flatten(0, 1)
+    # (groups, columns, 16 outputs, words, 16, 4 inputs) -> (groups, words, columns, 16, 16, 4)
+    planes = planes.unflatten(0, (-1, columns)).unflatten(3, (-1, 16, 4))
     return Packed(
-        data=planes.permute(1, 3, 0, 4, 2, 5).contiguous(),
+        data=planes.permute(0, 3, 1, 4, 2, 5).contiguous(),
         layout=TILES if len(digits) == 1 else TILES_3,
         lanes_out=rows.shape[0],
         kernel=weight.shape[2],
@@ -77,6 +80,23 @@ def fixed_point(weight: Tensor) -> tuple[Tensor, Tensor]:
     largest = weight.abs().amax((1, 2, 3)).double()
     unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest / _MOST_24).exponent)
     return (weight / unit[:, None, None, None]).round().int(), unit.float()
+
+
+def pack_fixed_point(weight: Tensor) -> tuple[Packed, Tensor]:
+    """Pack float weights (O, I, k, k) for the dense kernel, and give the units (O,) of its sums.
+
+    Equal to `pack_tiles` of `fixed_point`, but made in parts: on the way a whole layer in float64
+    would take several times the room of the result.
+    """
+    lanes = lanes_of(len(weight))
+    padded = F.pad(weight, (0, 0) * 3 + (0, lanes - len(weight))) if len(weight) < lanes else weight
+    parts, units = [], []
+    for part in padded.split(64):
+        digits, unit = fixed_point(part)
+        parts.append(pack_tiles(digits))
+        units.append(unit)
+    data = torch.cat([part.data for part in parts])
+    return replace(parts[0], data=data, lanes_out=lanes), torch.cat(units)[: len(weight)]
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

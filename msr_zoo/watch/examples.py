@@ -17,7 +17,7 @@ DURATION_US = 300_000
 def example_pictures(gradio: Path) -> list[str]:
     """Pictures to begin with: ours, and some that gradio ships in the folder it is in."""
     folder = gradio / "media_assets" / "images"
-    names = ("bus.png", "lion.jpg", "cheetah1.jpg", "tower.jpg", "groot.jpeg")
+    names = ("bus.png", "lion.jpg", "cheetah1.jpg", "tower.jpg")
     return [str(EXAMPLE), *(str(folder / name) for name in names if (folder / name).is_file())]
 
 

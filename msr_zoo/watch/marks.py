@@ -25,6 +25,7 @@ __all__ = [
 
 LEVELS = 16
 RATE_TOP = 0.6  # spikes a neuron a step at which the scale ends; networks rarely reach it
+WHITE_BELOW = 0.565  # lightness of a colour on which white is read better than black
 SPIKE = (226, 112, 18)  # of spike maps: seen on white and on black alike
 
 
@@ -48,8 +49,9 @@ DARK = _scale(0.29, 0.95, (45, 95))
 def stylesheet() -> str:
     """The levels as CSS variables, and their classes: `l3` is the colour of level 3."""
     rules = []
-    for selector, scale, ink in ((":root", LIGHT, (8, 15)), (".dark", DARK, (0, 7))):
-        inks = ["#fff" if ink[0] <= index <= ink[1] else "#1c1917" for index in range(LEVELS)]
+    for selector, scale in ((":root", LIGHT), (".dark", DARK)):
+        # The ink that stands out from a colour at 4.5 to 1 or more.
+        inks = ["#fff" if float(c[6:11]) < WHITE_BELOW else "#000" for c in scale]
         pairs = [
             f"--l{index}:{colour};--on{index}:{on}"
             for index, (colour, on) in enumerate(zip(scale, inks, strict=True))

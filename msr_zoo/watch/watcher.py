@@ -107,8 +107,8 @@ class Watcher:
         later = events[events.t >= begin]
         if not len(later):
             raise ValueError(
-                f"the window begins at {request.begin_ms:g} ms, and the recording ends after "
-                f"{events.duration / 1000:g} ms"
+                f"the window begins at {request.begin_ms:,.0f} ms, and the recording ends after "
+                f"{events.duration / 1000:,.0f} ms"
             )
         interval, frames = next(own.windows(later))
         return frames, interval

@@ -192,3 +192,19 @@ def test_digits_reach_the_largest_and_the_smallest_weights():
     worth = digits.double() * unit.double().view(-1, 1, 1, 1)
     assert ((worth - largest.double()).abs() <= largest.double().abs() * 2.0**-23).all()
     assert digits.flatten()[-1] == 0
+
+
+@pytest.mark.parametrize("outputs", [1, 16, 20, 64, 70, 192])
+def test_weights_packed_in_parts_are_those_packed_at_once(outputs):
+    torch.manual_seed(0)
+    weight = torch.randn(outputs, 24, 3, 3)
+    packed, unit = packing.pack_fixed_point(weight)
+    digits, unit_at_once = packing.fixed_point(weight)
+    at_once = packing.pack_tiles(digits)
+    assert torch.equal(packed.data, at_once.data)
+    assert torch.equal(unit, unit_at_once)
+    assert (packed.layout, packed.lanes_out, packed.kernel) == (
+        at_once.layout,
+        at_once.lanes_out,
+        at_once.kernel,
+    )

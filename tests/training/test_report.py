@@ -121,5 +121,4 @@ def test_readme_and_cards_equal_what_the_json_gives():
     text = (report.ROOT / "README.md").read_text()
     assert text.split(report.BEGIN)[1].split(report.END)[0].strip() == report.models_table().strip()
     for folder, results in report._measured():
-        training = json.loads((folder / "training.json").read_text())
-        assert (folder / "README.md").read_text() == report.card(results, training)
+        assert (folder / "README.md").read_text() == report.card_of(folder, results)
