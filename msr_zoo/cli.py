@@ -243,11 +243,16 @@ def _provenance(results: dict[str, Any]) -> str:
     seeds = len(results.get("top1") or ())
     parts = [
         f"{results.get('data', 'unnamed data')}, {results.get('split', 'test')}",
-        f"{results['num_pictures']:,} pictures" if results.get("num_pictures") else "",
+        f"{results['num_pictures']:,} {_samples(results)}" if results.get("num_pictures") else "",
         f"mean of {seeds} seeds" if seeds > 1 else "one seed" if seeds else "",
         f"commit {str(results['commit'])[:10]}" if results.get("commit") else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _samples(results: dict[str, Any]) -> str:
+    """What a model was tested on: fine-tuned ones know how many files it came from."""
+    return f"samples of {results['num_files']} files" if "num_files" in results else "pictures"
 
 
 def _classes(count: int, names: Any) -> str:

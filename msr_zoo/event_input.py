@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from msr_zoo.events import (
@@ -32,9 +33,9 @@ class EventInput:
     A window lasts `window_us` µs (None: the whole recording), the next one begins `stride_us`
     after it (None: where it ends), and those with fewer than `min_events` are left out. Each
     becomes frames (`num_steps`, 2, H, W) of `size` (H, W): of the square of `field` pixels about
-    its median event, or of the whole sensor where None. `sensor` (H, W) is the least that a camera
-    is taken to have, for formats that do not tell it. The rest are the options of `EventFolder`.
-    Raises ValueError for a number below 1.
+    its median event, enlarged if it is smaller, or of the whole sensor where None. `sensor` (H, W)
+    is the least that a camera is taken to have, for formats that do not tell it. The rest are the
+    options of `EventFolder`. Raises ValueError for a number below 1.
     """
 
     window_us: int | None = 100_000
@@ -105,7 +106,17 @@ class EventInput:
         """The frames (`num_steps`, 2, H, W) of one window with an interval in µs."""
         if self.field is not None:
             events = around_median(events, self.field)
-        frames = to_frames(events, steps=self.num_steps, size=self.size, interval=interval)
+        return self.drawn(events, interval)
+
+    def drawn(self, events: Events, interval: tuple[int, int]) -> Tensor:
+        """The frames of events that have been cut out about their median, if they are to be."""
+        height, width = self.size
+        size = self.size
+        if self.field is not None:
+            size = (min(height, self.field), min(width, self.field))
+        frames = to_frames(events, steps=self.num_steps, size=size, interval=interval)
+        if size != self.size:
+            frames = F.interpolate(frames, self.size, mode="bilinear")
         return normalized(frames) if self.normalize else frames
 
 

@@ -18,6 +18,7 @@ from msr_zoo.events.folder import labelled_files
 from msr_zoo.finetune_split import Sample
 from msr_zoo.predict import read_picture
 
+KEPT_BYTES = 2**30  # of decoded pictures
 SMALLEST_CROP = (0.35, 1.0)  # shares of a picture's area
 FIELD = 0.75  # of the longer side of a sensor, about the median event
 SHORT_US = 1_000_000  # recordings shorter than this are one sample each
@@ -92,7 +93,7 @@ class RecordedEvents:
         self._framed = EventInput(
             window_us=window_us,
             num_steps=num_steps,
-            size=(min(side, field),) * 2,
+            size=(side, side),
             sensor=(sensor.height, sensor.width),
             field=field,
         )
@@ -120,8 +121,8 @@ class RecordedEvents:
     def augmented(
         self, chosen: Sequence[int], rng: np.random.Generator, num_steps: int | None = None
     ) -> Tensor:
-        taken = replace(self._framed, field=None, num_steps=num_steps or self._framed.num_steps)
-        return torch.stack([taken.frames(*self._augmented(i, rng)) for i in chosen])
+        taken = replace(self._framed, num_steps=num_steps or self._framed.num_steps)
+        return torch.stack([taken.drawn(*self._augmented(i, rng)) for i in chosen])
 
     def _augmented(self, index: int, rng: np.random.Generator) -> tuple[Events, tuple[int, int]]:
         events, (begin, end) = self.folder.events(index)
@@ -161,13 +162,20 @@ class Pictures:
                 transforms.Normalize(config["mean"], config["std"]),
             ]
         )
-        # Twice the pixels that a crop needs; decoding again in every epoch would cost more.
-        self._kept = [self._small(file, 2 * max(size)) for file in self.files]
+        self._side, room = 2 * max(size), KEPT_BYTES
+        self._kept: dict[int, Image.Image] = {}
+        for number in range(len(self.files)):  # a broken one is better found now
+            picture = self._small(number)
+            room -= 3 * picture.width * picture.height
+            if room > 0:
+                self._kept[number] = picture
 
-    @staticmethod
-    def _small(file: Path, side: int) -> Image.Image:
-        picture = read_picture(file)
-        scale = side / min(picture.size)
+    def _small(self, number: int) -> Image.Image:
+        """A picture with twice the pixels that a crop needs: decoding anew would cost more."""
+        if number in self._kept:
+            return self._kept[number]
+        picture = read_picture(self.files[number])
+        scale = self._side / min(picture.size)
         if scale >= 1:
             return picture
         return picture.resize((round(picture.width * scale), round(picture.height * scale)))
@@ -180,7 +188,7 @@ class Pictures:
     ) -> Tensor:
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
             torch.manual_seed(int(rng.integers(2**62)))
-            return torch.stack([self._augment(self._kept[i]) for i in chosen])
+            return torch.stack([self._augment(self._small(i)) for i in chosen])
 
 
 def _session(file: Path, root: Path) -> str | None:

@@ -22,14 +22,14 @@ from msr_zoo.finetune_report import wilson_interval
 from msr_zoo.finetune_split import Split
 
 BATCH = 64  # samples that are tested together
-FEWEST, MOST = 1_000, 10_000  # samples an epoch
+FEWEST, MOST = 1_500, 10_000  # samples an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
     """A recipe: the head alone for `head_epochs` where the rest is pretrained, then everything.
 
-    An epoch draws as many samples as there are, but 1,000 at least and 10,000 at most, and every
+    An epoch draws as many samples as there are, but 1,500 at least and 10,000 at most, and every
     class equally often. The first `early_epochs` of all layers show event frames of one step, which
     costs a fraction and teaches the same shapes. A layer learns `layer_decay` times as fast as the
     one above it; without pretraining all learn alike. What is kept is a running average of the

@@ -9,7 +9,7 @@ TEST_NAMES = ("test", "val", "validation")
 TEST_SHARE = 0.2  # of each class's recordings, or of each recording's time
 STOP_SHARE = 0.15  # of what is left, to tell when to stop
 FEWEST = 4  # recordings a class with which some can be spared to tell when to stop
-GAP_US = 1_000_000  # between what is trained on and what is held out of one recording
+GAP_US = 1_000_000  # at least, between what is trained on and what is held out of one recording
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _by_time(
         border = round((1 - share) * last[sample.source])
         if sample.begin >= border:
             held.append(i)
-        elif sample.end <= border - GAP_US:
+        # Training begins windows earlier and later and stretches them, by less than this.
+        elif sample.end <= border - max(GAP_US, 2 * (sample.end - sample.begin)):
             kept.append(i)
     return kept, held
 

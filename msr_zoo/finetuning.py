@@ -21,16 +21,17 @@ from msr_zoo.hub import check_new, halved, save_pretrained
 from msr_zoo.pretrained import WEIGHTS_NAME
 from msr_zoo.registry import create_model, load_pretrained, model_info
 
-__all__ = ["EVENTS", "PICTURES", "Finetuned", "Tuning", "finetune"]
+__all__ = ["EVENTS", "PICTURES", "UPRIGHT_EVENTS", "Finetuned", "Tuning", "finetune"]
 
 EVENTS = Tuning(epochs=24, early_epochs=16, lr=4e-3)
+UPRIGHT_EVENTS = Tuning(epochs=24, early_epochs=16, batch_size=32, lr=3e-3)
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
         shift=10, flip=True, reverse=True, swap_polarity=True, rotate=180, scale=0.3, thin=0.5
     )
 )
-UPRIGHT = Motion(augmentation=Augmentation(shift=3, rotate=15, scale=0.15, thin=0.5))
+UPRIGHT = Motion(augmentation=Augmentation(shift=2, rotate=10, scale=0.15, thin=0.3))
 NUM_STEPS, SIDE = 2, 48  # of event frames
 
 
@@ -70,15 +71,16 @@ def finetune(
     weights, or with `pretrained` False from random ones. With `upright` nothing is turned far or
     mirrored in training, as for digits. Recordings are cut into windows of `window_us` (default:
     100 ms, or whole if they last less than a second). `out` is new or empty (default: a folder here
-    named after model and `root`). `changes` are other values for fields of the recipe, `EVENTS` or
-    `PICTURES`; `report` gets a line for every epoch.
+    named after model and `root`). `changes` are other values for fields of the recipe, `EVENTS`,
+    `UPRIGHT_EVENTS` or `PICTURES`; `report` gets a line for every epoch.
 
     Raises ValueError, or OSError, for data or a model that cannot be used; nothing is written then.
     """
     root, report = Path(root), report or (lambda line: None)
     pictures = are_pictures(root)
     name = model or ("msresnet20.cifar10" if pictures else "msresnet20_dvs")
-    recipe = (PICTURES if pictures else EVENTS).changed(changes or {})
+    recipe = PICTURES if pictures else UPRIGHT_EVENTS if upright else EVENTS
+    recipe = recipe.changed(changes or {})
     arch = Path(name).name.partition(".")[0]
     folder = Path(out or f"{arch}.{root.resolve().name}")
     check_new(folder)

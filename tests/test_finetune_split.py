@@ -68,6 +68,14 @@ def test_a_split_in_time_leaves_a_gap():
         assert min(s.begin for s in stop) - max(s.end for s in train) >= GAP_US
 
 
+def test_long_windows_leave_a_longer_gap():
+    samples = windows(1, number=50, seconds=200)  # of 4 s
+    split = divide(samples, CLASSES, by_time=True)
+    train, stop, test = ([samples[i] for i in p] for p in (split.train, split.stop, split.test))
+    assert min(s.begin for s in test) - max(s.end for s in stop) >= 8_000_000
+    assert min(s.begin for s in stop) - max(s.end for s in train) >= 8_000_000
+
+
 def test_few_pictures_spare_none_to_tell_when_to_stop():
     samples = [Sample(label, 3 * label + i) for label in range(2) for i in range(3)]
     split = divide(samples, CLASSES)

@@ -13,7 +13,7 @@ import msr_zoo
 import msr_zoo_cli
 from msr_zoo import finetune_loop
 from msr_zoo.event_input import EventInput
-from msr_zoo.events import Events, read_events
+from msr_zoo.events import Events, around_median, read_events, to_frames
 from msr_zoo.finetune_loop import Tuning
 from msr_zoo.finetune_report import draw_confusion
 from msr_zoo.hub import save_pretrained
@@ -113,7 +113,7 @@ def test_recordings_become_a_model_that_predict_takes(capsys, tmp_path, recordin
     model = msr_zoo.create_model(f"local-dir:{out}", pretrained=True).eval()
     assert model.pretrained_cfg["label_names"] == CLASSES
     taken = EventInput.of(model)
-    assert (taken.window_us, taken.size, taken.field) == (100_000, (32, 32), 32)
+    assert (taken.window_us, taken.size, taken.field) == (100_000, (48, 48), 32)
     confusion = np.zeros((2, 2), int)
     for label, name in enumerate(CLASSES):
         events = read_events(recordings / "day1" / name / "take.npz")
@@ -267,3 +267,19 @@ def test_fewer_epochs_keep_the_share_of_early_ones():
 def test_impossible_recipes_are_refused():
     with pytest.raises(ValueError, match="needs an epoch"):
         Tuning(patience=0)
+
+
+def test_a_square_about_the_median_is_shrunk_or_enlarged():
+    events = recording(1, 0)
+    interval = (0, 3_000_000)
+    for field, side in ((16, 16), (16, 8), (16, 32)):
+        taken = EventInput(num_steps=2, size=(side, side), field=field, normalize=False)
+        frames = taken.frames(events, interval)
+        assert frames.shape == (2, 2, side, side)
+        cut = to_frames(around_median(events, 16), steps=2, size=(16, 16), interval=interval)
+        # A pixel becomes four of its height, or four become one of their sum.
+        expected = cut.sum() * (4 if side == 32 else 1)
+        torch.testing.assert_close(frames.sum(), expected, rtol=0.02, atol=0)
+        whole = torch.nn.functional.adaptive_avg_pool2d(frames, 8)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(cut, 8) * (4 if side == 8 else 1)
+        assert torch.corrcoef(torch.stack([whole.flatten(), pooled.flatten()]))[0, 1] > 0.95
