@@ -11,7 +11,7 @@ from PIL import Image
 
 import msr_zoo
 import msr_zoo_cli
-from msr_zoo import finetune_loop
+from msr_zoo import finetune_loop, finetuning
 from msr_zoo.event_input import EventInput
 from msr_zoo.events import Events, around_median, read_events, to_frames
 from msr_zoo.finetune_loop import Tuning
@@ -44,6 +44,8 @@ def recording(label, seed, seconds=3):
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
     monkeypatch.setattr(finetune_loop, "FEWEST", 256)
+    small = finetuning.EVENTS.changed({"batch_size": 16, "early_epochs": 0})
+    monkeypatch.setattr(finetuning, "EVENTS", small)
 
 
 @pytest.fixture
