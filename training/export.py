@@ -18,6 +18,7 @@ from torch import nn
 import msr_zoo
 from msr_zoo.hub import save_pretrained
 from recipes import Recipe
+from simulated import event_input
 
 WHEEL = Path(msr_zoo.__file__).parent / "weights"
 # What the wheel may carry in one file, and git.
@@ -51,7 +52,9 @@ def main() -> None:
             f"{options.out}: {size / 1e6:.1f} MB are too many for the wheel, which takes "
             f"{WHEEL_BYTES / 1e6:g} MB a model; export to hub/{options.out.name}"
         )
-    digest = save_pretrained(model, options.out, card="Made by training/export.py.\n")
+    events = event_input(recipe.num_steps) if recipe.data == "cifar10-events" else None
+    card = "Made by training/export.py.\n"
+    digest = save_pretrained(model, options.out, card=card, events=events)
     # What the card is made from, next to what training/evaluate.py measures.
     run = {key: saved[key] for key in ("recipe", "provenance", "history")}
     (options.out / "training.json").write_text(json.dumps(run, indent=1) + "\n")

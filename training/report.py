@@ -20,6 +20,13 @@ DATA_NOTES = {
         "pictures in a copy that its publisher re-encoded as JPEG: figures are not comparable to "
         "the last tenth with those on the original pictures"
     ),
+    "CIFAR-10 (JPEG copy), simulated events": (
+        "CIFAR-10 (Krizhevsky, 2009; published without a licence, for research; JPEG copy), its "
+        "pictures moving for 100 ms before a simulated camera of 48 × 48 pixels "
+        "(training/simulated.py): the test split too is simulated. Thresholds, noise and motions "
+        "were ranged so that events an active pixel and the share of either polarity are about "
+        "those of real DVS128 recordings (dvs128-objects); nothing was trained on those"
+    ),
     "Imagenette 224 px": (
         "Imagenette (fast.ai, Apache-2.0), ten classes of ImageNet, whose pictures belong to their "
         "owners and are for research"

@@ -87,6 +87,11 @@ TAGS = {
         sha256="d725c2a6234b8b21e331e6f972de51b22e8c03505455a4ef6e6f5668d18775a5",
         cfg=_CIFAR10,
     ),
+    "msresnet20_dvs.cifar10_events": Tag(
+        num_steps=1,
+        sha256="51bee5e68ab5ca9ad16036866f8d3156da0c63f68878ba8dae1392ccb05326b3",
+        cfg={**_DVS, "label_names": CIFAR10_CLASSES},
+    ),
     "msresnet20_dvs.dvs128_objects": Tag(
         num_steps=2,
         sha256="2c729bca7bdca1e31a371755ffe48b7f71dd6be0af814c534745d08aa816525e",
