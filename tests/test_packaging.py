@@ -21,7 +21,7 @@ def sources(tmp_path_factory):
     """The project as it is checked out, without what was built in it."""
     folder = tmp_path_factory.mktemp("project") / "msr_zoo"
     folder.mkdir()
-    for name in ("msr_zoo", "csrc"):
+    for name in ("app", "csrc", "msr_zoo"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*BUILT))
     for name in ("LICENSE", "MANIFEST.in", "README.md", "msr_zoo_cli.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
@@ -50,14 +50,16 @@ def test_the_source_archive_holds_the_kernels(sources, tmp_path):
         names = {name.partition("/")[2] for name in tar.getnames()}
     kernels = {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()}
     assert len(kernels) > 10
-    assert kernels | {"setup.py", "msr_zoo_cli.py", "LICENSE"} <= names
+    assert kernels | {"setup.py", "msr_zoo_cli.py", "LICENSE", "app/page.css"} <= names
 
 
 def test_without_a_compiler_a_wheel_comes_out_and_one_sentence(sources, tmp_path):
     missing = str(tmp_path / "no-such-compiler")
     wheel, said = built(sources, "build_wheel", tmp_path, CC=missing, CXX=missing)
     names = zipfile.ZipFile(wheel).namelist()
-    assert "msr_zoo/kernels/reference.py" in names
+    assert {"msr_zoo/kernels/reference.py", "msr_zoo_app/app.py", "msr_zoo_app/page.css"} <= {
+        *names
+    }
     assert not [name for name in names if name.endswith("_native.so")]
     told = [line for line in said.splitlines() if "without its native kernels" in line]
     assert len(told) == 1

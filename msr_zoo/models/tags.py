@@ -84,7 +84,7 @@ TAGS = {
     "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
     "msresnet20.cifar10": Tag(
         num_steps=4,
-        sha256="d725c2a6234b8b21e331e6f972de51b22e8c03505455a4ef6e6f5668d18775a5",
+        sha256="7f066e615a4062372b06ed5139e79eb26da60052342e84c50bde94b34dad31fd",
         cfg=_CIFAR10,
     ),
     "msresnet20_dvs.cifar10_events": Tag(

@@ -29,7 +29,8 @@ print(json.dumps([faults() - before, sys.argv[1:]]))
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
 def test_restarted_program_has_its_arguments_and_few_page_faults():
     folder = os.path.dirname(big_pages.__file__)
-    environment = {k: v for k, v in os.environ.items() if k != big_pages.VARIABLE}
+    told = (big_pages.VARIABLE, "MALLOC_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(told)}
     counts = []
     for restart in (False, True):
         program = PROGRAM.format(folder=folder, restart=restart)
@@ -40,4 +41,6 @@ def test_restarted_program_has_its_arguments_and_few_page_faults():
         faults, arguments = json.loads(run.stdout)
         assert arguments == ["a b", "--c"]
         counts.append(faults)
+    if counts[0] < 100:
+        pytest.skip("this kernel gives big pages to whoever asks for memory")
     assert counts[1] < counts[0] / 10
