@@ -91,6 +91,7 @@ TAGS = {
         num_steps=1,
         sha256="51bee5e68ab5ca9ad16036866f8d3156da0c63f68878ba8dae1392ccb05326b3",
         cfg={**_DVS, "label_names": CIFAR10_CLASSES},
+        narrow=True,  # whether fine-tuning gains by starting from them is not measured
     ),
     "msresnet20_dvs.dvs128_objects": Tag(
         num_steps=2,

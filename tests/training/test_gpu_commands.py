@@ -36,6 +36,7 @@ SMALLER = {
 
 def run(script, arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")  # or train.py would start this whole program again
     runpy.run_path(str(ROOT / script), run_name="__main__")
 
 
