@@ -58,6 +58,8 @@ class EventEngine:
         """
         return self._paths
 
+    # The kernels read and write float32, whatever autocast would make of the stem's output.
+    @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch leaves it so
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of pictures (B, C, H, W) or event frames (B, T, C, H, W)."""
