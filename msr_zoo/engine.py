@@ -61,6 +61,11 @@ class EventEngine:
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of pictures (B, C, H, W) or event frames (B, T, C, H, W)."""
+        # The kernels read and write float32, whatever autocast would make of the stem's output.
+        with torch.autocast("cpu", enabled=False):
+            return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         model = self.model
         if model.training:
             raise ValueError("the engine needs a model in evaluation mode: call model.eval()")

@@ -235,3 +235,11 @@ def test_other_users_of_the_processors_tiles_are_left_alone():
     for _ in range(3):
         assert torch.equal(nn.functional.conv2d(x, weight), before)
         assert torch.equal(engine(pixels), logits)
+
+
+def test_autocast_around_the_engine_changes_nothing():
+    model = msr_zoo.create_model("msresnet20", num_classes=10, zero_init_last=False).eval()
+    engine, images = EventEngine(model), torch.randn(2, 3, 32, 32)
+    expected = engine(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(engine(images), expected)
