@@ -93,15 +93,15 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     rows = compare(entries, rounds=options.rounds, seconds=options.seconds, clock=clock)
     engine = msr_zoo.EventEngine(model)
-    logits = engine(x)
-    rates = [float(rate.mean()) for rate in engine.activity.values()]
+    run = engine.run(x)
+    rates = [float(rate.mean()) for rate in run.activity.values()]
     return {
         "model": name,
         "input": list(x.shape),
         "steps": model.num_steps,
         "clock": clock.__name__,
         "mean_rate": round(statistics.mean(rates), 4),
-        "same_top1": float((logits.argmax(1) == model(x).argmax(1)).float().mean()),
+        "same_top1": float((run.logits.argmax(1) == model(x).argmax(1)).float().mean()),
         "times": {
             row.name: {
                 "median_ms": round(row.median_ms, 3),

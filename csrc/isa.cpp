@@ -6,6 +6,10 @@
 
 #define API extern "C" __attribute__((visibility("default")))
 
+// Goes up with every change of the C interface or of a structure that crosses it; `ABI` in
+// msr_zoo/kernels/native.py.
+API int msr_abi() { return 1; }
+
 static Isa best_isa() {
 #if defined(__x86_64__)
     __builtin_cpu_init();

@@ -2,28 +2,63 @@
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from msr_zoo.event_blocks import Neuron, Path, SpikeLayer, WeightsKind, prepare, why_not
+from msr_zoo.event_blocks import Block, Neuron, Path, SpikeLayer, WeightsKind, prepare
+from msr_zoo.event_fit import Stamp, why_not
+from msr_zoo.event_memory import Memory, Shelf
 from msr_zoo.kernels import native_conv
 from msr_zoo.models.ms_resnet import MSResNet
 
-__all__ = ["EventEngine"]
+__all__ = ["EngineRun", "EventEngine"]
 
 # Pictures are taken in parts whose potentials fill at most this many bytes: what one block wrote is
 # then still in a cache when the next one reads it, and memory does not grow with the batch.
 PART_BYTES = 32 * 2**20
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineRun:
+    """What one call gave, and what it did for that.
+
+    `counts` are the spikes (T,) of each LIF, int64, of `neurons` neurons in all pictures together;
+    `paths` tells how the convolution behind each LIF ran, as its firing rate advised: "events" adds
+    up the weights of spikes, "tiles" (AMX) and "onednn" are dense. All three are empty where torch
+    ran the model.
+    """
+
+    logits: Tensor
+    counts: Mapping[str, Tensor]
+    neurons: Mapping[str, int]
+    paths: Mapping[str, Path]
+
+    @property
+    def activity(self) -> dict[str, Tensor]:
+        """Firing rates (T,) of each LIF, in float64."""
+        return {name: count.double() / self.neurons[name] for name, count in self.counts.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A model as it was; `reason` says why torch runs it, and there are no blocks then."""
+
+    stamp: Stamp | None  # None: no change of the model would matter
+    reason: str | None
+    blocks: list[Block]
+    memory: Shelf
+
+
 class EventEngine:
     """Runs a model in evaluation mode: `engine(x)` gives the logits of `model(x)`.
 
-    Make it after training: it does not follow changes of the model's weights. Threads may share it.
+    It follows the model: weights that changed are prepared again at the next call, which takes as
+    long as making the engine, unless they were written through `.data` or numpy or made under
+    `inference_mode`, which torch keeps no trace of: make a new engine then. Threads may share it.
     A model other than a float32 MS-ResNet on the CPU runs through torch, with one warning.
 
     With `weights="int8"` the convolutions of spikes have weights of eight bits, one scale an output
@@ -34,160 +69,152 @@ class EventEngine:
         if weights not in get_args(WeightsKind):
             raise ValueError(f"weights must be one of {get_args(WeightsKind)}, got {weights!r}")
         self.model = model
-        self._rates: dict[str, Tensor] = {}
-        self._paths: dict[str, Path] = {}
+        self.weights: WeightsKind = weights
+        self._latest: EngineRun | None = None
         self._lock = threading.Lock()
-        self._memory: dict[tuple[int, ...], list[_Memory]] = {}
-        if reason := why_not(model):
-            warnings.warn(f"the model runs through torch, because {reason}", stacklevel=2)
-            return
-        assert isinstance(model, MSResNet)
-        self._blocks = prepare(model, weights)
-        self._last = Neuron.of("lif", model.lif)
+        self._warned: set[str] = set()
+        self._prepared = self._prepare()
+        self._warn(self._prepared.reason)
 
     @property
     def activity(self) -> dict[str, Tensor]:
-        """Firing rates (T,) of each LIF in the latest call; empty where torch ran the model."""
-        return self._rates
+        """Firing rates (T,) of each LIF in the latest call, whichever thread made it.
+
+        `run` gives those of one call together with its logits.
+        """
+        return self._latest.activity if self._latest else {}
 
     @property
-    def paths(self) -> dict[str, Path]:
-        """How the convolution behind each LIF ran in the latest call, as its firing rate advised.
+    def paths(self) -> Mapping[str, Path]:
+        """How the convolution behind each LIF ran in the latest call, see `EngineRun`."""
+        return self._latest.paths if self._latest else {}
 
-        "events" adds up the weights of spikes; "tiles" (AMX) and "onednn" are dense.
-        """
-        return self._paths
+    @property
+    def why_not(self) -> str | None:
+        """The reason for which torch would run the model as it is now, or None."""
+        return self._ready().reason
 
-    @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of pictures (B, C, H, W) or event frames (B, T, C, H, W)."""
+        return self.run(x).logits
+
+    @torch.inference_mode()
+    def run(self, x: Tensor) -> EngineRun:
+        """The logits of one call together with its spikes' counts and the paths taken."""
         # The kernels read and write float32, whatever autocast would make of the stem's output.
         with torch.autocast("cpu", enabled=False):
-            return self._logits(x)
+            self._latest = run = self._run(x)
+        return run
 
-    def _logits(self, x: Tensor) -> Tensor:
-        model = self.model
-        if model.training:
+    def _run(self, x: Tensor) -> EngineRun:
+        if self.model.training:
             raise ValueError("the engine needs a model in evaluation mode: call model.eval()")
-        if not hasattr(self, "_blocks") or x.numel() == 0 or x.dtype != torch.float32:
-            logits: Tensor = model(x)
-            return logits
-        assert isinstance(model, MSResNet)
-        rates: dict[str, Tensor] = {}
-        paths: dict[str, Path] = {}
-        pooled = []
-        for part in x.split(self._pictures_at_once(model, x)):
+        prepared = self._ready()
+        self._warn(prepared.reason)
+        usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+        if prepared.reason or not usual:
+            return EngineRun(logits=self.model(x), counts={}, neurons={}, paths={})
+        assert isinstance(self.model, MSResNet)
+        call = _Call(prepared.blocks, Neuron.of("lif", self.model.lif))
+        for part in x.split(_pictures_at_once(self.model, x)):
             if part.dim() == 4:
                 # The layout of potentials, so that the stem's need not be turned round.
                 part = part.contiguous(memory_format=torch.channels_last)
-            stem, steps = model._before_blocks(part)
-            with self._borrow(steps, stem) as memory:
-                pooled.append(self._run(stem, memory, rates, paths))
-        self._rates = {name: rate / len(x) for name, rate in rates.items()}
-        self._paths = paths
-        out: Tensor = model.fc(torch.cat(pooled))
-        return out
+            stem, steps = self.model._before_blocks(part)
+            with prepared.memory.borrow(steps, stem.shape) as memory:
+                call.run(stem, memory)
+        logits: Tensor = self.model.fc(torch.cat(call.pooled))
+        return EngineRun(logits=logits, counts=call.counts, neurons=call.neurons, paths=call.paths)
 
-    @staticmethod
-    def _pictures_at_once(model: MSResNet, x: Tensor) -> int:
-        steps = x.shape[1] if x.dim() == 5 else model.num_steps
-        stage = model.feature_info[1]
-        pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
-        return max(1, PART_BYTES // max(1, 4 * steps * pixels * int(str(stage["num_chs"]))))
-
-    @contextmanager
-    def _borrow(self, steps: int, stem: Tensor) -> Iterator["_Memory"]:
-        """Buffers for this shape of input, kept for the next call; one set a thread at work."""
-        with self._lock:
-            idle = self._memory.setdefault((steps, *stem.shape), [])
-            memory = idle.pop() if idle else _Memory(steps, stem.shape[1])
-        try:
-            yield memory
-        finally:
-            memory.release()
+    def _ready(self) -> _Prepared:
+        if (stamp := self._prepared.stamp) and not stamp.holds():
             with self._lock:
-                idle.append(memory)
+                if self._prepared.stamp is stamp:
+                    self._prepared = self._prepare()
+        return self._prepared
 
-    def _run(
-        self, stem: Tensor, memory: "_Memory", rates: dict[str, Tensor], paths: dict[str, Path]
-    ) -> Tensor:
-        """Spikes of the last LIF averaged over steps and pixels (B, C); rates are added up."""
+    def _prepare(self) -> _Prepared:
+        # First, so that what changes meanwhile is noticed at the next call.
+        stamp = Stamp(self.model) if type(self.model) is MSResNet else None
+        reason = why_not(self.model)
+        blocks = []
+        if reason is None:
+            assert isinstance(self.model, MSResNet)
+            blocks = prepare(self.model, self.weights)
+        return _Prepared(stamp=stamp, reason=reason, blocks=blocks, memory=Shelf())
 
-        def note(neuron: Neuron, counts: Tensor, shape: tuple[int, int, int]) -> float:
-            height, width, channels = shape
-            rate = counts / (height * width * channels)
-            rates[neuron.name] = rates.get(neuron.name, torch.zeros(())) + rate
-            return float(rate.mean()) / memory.batch
+    def _warn(self, reason: str | None) -> None:
+        if reason and reason not in self._warned:
+            self._warned.add(reason)
+            warnings.warn(f"the model runs through torch, because {reason}", stacklevel=3)
 
-        def path(layer: SpikeLayer, rate: float) -> Path:
-            paths[layer.neuron.name] = chosen = layer.path(rate)
-            return chosen
 
+def _pictures_at_once(model: MSResNet, x: Tensor) -> int:
+    steps = x.shape[1] if x.dim() == 5 else model.num_steps
+    stage = model.feature_info[1]
+    pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
+    return max(1, PART_BYTES // max(1, 4 * steps * pixels * int(str(stage["num_chs"]))))
+
+
+class _Call:
+    """One call under way: what its parts have given so far."""
+
+    def __init__(self, blocks: list[Block], last: Neuron) -> None:
+        self.blocks, self.last = blocks, last
+        self.pooled: list[Tensor] = []  # spikes of the last LIF over steps and pixels (B, C)
+        self.counts: dict[str, Tensor] = {}
+        self.neurons: dict[str, int] = {}
+        self.paths: dict[str, Path] = {}
+
+    def run(self, stem: Tensor, memory: Memory) -> None:
+        """Run the blocks for what the stem gave, (T or 1, B, C, H, W)."""
         potential = native_conv.pad_lanes(stem.movedim(2, -1))
         shape = (*stem.shape[3:], stem.shape[2])
         fired = memory.spikes(shape)
-        neuron = self._blocks[0].conv1.neuron
+        neuron = self.blocks[0].conv1.neuron
         counts = native_conv.dense_lif(
             potential, fired, decay=neuron.decay, threshold=neuron.threshold
         )
-        rate = note(neuron, counts, shape)
-        nexts = [*(block.conv1.neuron for block in self._blocks[1:]), self._last]
-        for block, after in zip(self._blocks, nexts, strict=True):
+        rate = self._note(neuron, counts, memory.batch, shape)
+        nexts = [*(block.conv1.neuron for block in self.blocks[1:]), self.last]
+        for block, after in zip(self.blocks, nexts, strict=True):
             residual = block.shortcut(potential) if block.shortcut else potential
             shape = (*residual.shape[2:4], block.conv1.channels_out)
             middle = memory.spikes(shape)
-            counts = block.conv1.run(path(block.conv1, rate), fired, middle, block.conv2.neuron)
-            rate = note(block.conv2.neuron, counts, shape)
+            counts = block.conv1.run(
+                self._path(block.conv1, rate), fired, middle, block.conv2.neuron
+            )
+            rate = self._note(block.conv2.neuron, counts, memory.batch, shape)
             memory.give(fired)
             # The sum takes the place of the shortcut, unless that is one step for all.
             constant = residual.shape[0] != memory.steps
             potential = memory.potentials(shape) if constant else residual
             fired = memory.spikes(shape)
             counts = block.conv2.run(
-                path(block.conv2, rate),
+                self._path(block.conv2, rate),
                 middle,
                 fired,
                 after,
                 residual=residual,
                 residual_norm=block.shortcut.norm if block.shortcut else None,
-                potential=None if after is self._last else potential,
+                potential=None if after is self.last else potential,
             )
-            rate = note(after, counts, shape)
+            rate = self._note(after, counts, memory.batch, shape)
             memory.give(middle)
         height, width, channels = shape
         spikes = native_conv.count_channels(fired)[:, :channels]
-        return spikes / (memory.steps * height * width)
+        self.pooled.append(spikes.float() / (memory.steps * height * width))
 
+    def _note(
+        self, neuron: Neuron, counts: Tensor, batch: int, shape: tuple[int, int, int]
+    ) -> float:
+        """Add up the spikes (T,) of a layer, and give its firing rate in this part."""
+        height, width, channels = shape
+        name, neurons = neuron.name, batch * height * width * channels
+        self.counts[name] = self.counts[name] + counts if name in self.counts else counts
+        self.neurons[name] = self.neurons.get(name, 0) + neurons
+        return float(counts.sum()) / (neurons * len(counts))
 
-# What made a buffer, for which sizes, and the buffer.
-_Buffer = tuple[Callable[..., Tensor], tuple[int, ...], Tensor]
-
-
-class _Memory:
-    """The buffers of a call; those given back serve again wherever the shape is the same."""
-
-    def __init__(self, steps: int, batch: int) -> None:
-        self.steps, self.batch = steps, batch
-        self._all: list[_Buffer] = []
-        self._idle: list[_Buffer] = []
-
-    def spikes(self, shape: tuple[int, int, int]) -> Tensor:
-        # The border is silent from the start, and no kernel writes there.
-        return self._take(native_conv.silent, self.steps, self.batch, *shape)
-
-    def potentials(self, shape: tuple[int, int, int]) -> Tensor:
-        lanes = native_conv.lanes_of(shape[2])
-        return self._take(torch.empty, self.steps, self.batch, *shape[:2], lanes)
-
-    def _take(self, make: Callable[..., Tensor], *size: int) -> Tensor:
-        for index, (made_by, made_for, _) in enumerate(self._idle):
-            if made_by is make and made_for == size:
-                return self._idle.pop(index)[2]
-        self._all.append((make, size, make(*size)))
-        return self._all[-1][2]
-
-    def give(self, buffer: Tensor) -> None:
-        self._idle += [entry for entry in self._all if entry[2] is buffer]
-
-    def release(self) -> None:
-        self._idle = list(self._all)
+    def _path(self, layer: SpikeLayer, rate: float) -> Path:
+        self.paths[layer.neuron.name] = chosen = layer.path(rate)
+        return chosen

@@ -120,7 +120,7 @@ class SpikeLayer:
         """The convolution by oneDNN, (T, B, H, W, lanes); sums of int8 are exact in float32."""
         steps, batch, height, width = fired.shape[:4]
         lanes = native_conv.lanes_of(self.channels_out)
-        out = torch.empty((steps, batch, height - 2, width - 2, lanes))
+        out = torch.empty((steps, batch, height - 2, width - 2, lanes), dtype=torch.float32)
         weight = self._values().float()
         for t in range(steps):
             # One step at a time, because floats take 32 times the room of bits.
@@ -179,7 +179,7 @@ def _in_units(norm: Norm, unit: Tensor) -> Norm:
 
 
 def prepare(model: MSResNet, weights: WeightsKind) -> list[Block]:
-    """All blocks of a model that `why_not` has no objection to."""
+    """All blocks of a model that `event_fit.why_not` has no objection to."""
     blocks = []
     for stage in model.stages:
         for index, block in enumerate(model.get_submodule(stage).children()):
@@ -198,23 +198,3 @@ def prepare(model: MSResNet, weights: WeightsKind) -> list[Block]:
                 )
             )
     return blocks
-
-
-def why_not(model: nn.Module) -> str | None:
-    """The reason for which the engine cannot run a model, or None."""
-    if native.library is None:
-        return "the native library was not built"
-    if type(model) is not MSResNet:
-        return f"{type(model).__name__} is no MSResNet"
-    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
-        return "its weights are not float32 on the CPU"
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
-        return "some of its weights are not finite"
-    if model.global_pool.pool_type != "avg" or not isinstance(model.lif, LIF):
-        return "its head is not average pooling of spikes"
-    for stage in model.stages:
-        for block in model.get_submodule(stage).children():
-            parts = [type(m) for m in (block, block.lif1, block.lif2, block.bn1, block.bn2)]
-            if parts != [MSBlock, LIF, LIF, nn.BatchNorm2d, nn.BatchNorm2d]:
-                return f"{stage} has blocks of other parts"
-    return None

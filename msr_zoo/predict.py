@@ -1,7 +1,6 @@
 """A picture or recording in; labels with probabilities, and the activity behind them, out."""
 
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from msr_zoo.activity import Activity, record_activity
 from msr_zoo.engine import EventEngine
-from msr_zoo.event_blocks import why_not
+from msr_zoo.event_fit import why_not
 from msr_zoo.event_input import EventInput, read_recording
 from msr_zoo.events import Events
 from msr_zoo.tally import Tally
@@ -72,8 +71,8 @@ class Predictor:
     """Names what is in a picture, prepared as the model's `pretrained_cfg` asks.
 
     A model of two channels takes event recordings instead, in the windows that its config.json
-    tells of. The model is set to evaluation, and where it can be, it is run by the `EventEngine`,
-    with the weights of now. Raises ValueError if its input has neither two nor three channels.
+    tells of. The model is set to evaluation, and where it can be, it is run by the `EventEngine`.
+    Threads may share it. Raises ValueError if its input has neither two nor three channels.
     """
 
     def __init__(self, model: nn.Module, *, top_k: int = 5) -> None:
@@ -94,7 +93,6 @@ class Predictor:
             self.transform = create_transform(**resolve_data_config(model=model))
         self._engine = None if why_not(model) else EventEngine(model)
         self._tally = Tally(self.model) if self._engine else None
-        self._one_at_a_time = threading.Lock()
 
     @torch.inference_mode()
     def __call__(
@@ -139,18 +137,18 @@ class Predictor:
 
     def _run(self, batches: Iterable[Tensor], keep_spikes: bool) -> tuple[Tensor, Activity]:
         """Probabilities (inputs, classes), and the activity over all of the inputs."""
-        device = next(self.model.parameters()).device
-        logits = [torch.empty(0, len(self.labels))]
-        if keep_spikes or self._engine is None or self._tally is None or device.type != "cpu":
+        logits = [torch.empty(0, len(self.labels), dtype=torch.float32)]
+        engine, tally = self._engine, self._tally
+        if keep_spikes or engine is None or tally is None or engine.why_not:
+            device = next(self.model.parameters()).device
             with record_activity(self.model, keep_spikes=keep_spikes) as activity:
                 logits += [self.model(x.to(device)).float().cpu() for x in batches]
             return torch.cat(logits).softmax(1), activity
         activity = Activity()
         for x in batches:
-            # The rates are those of the engine's latest call, in whatever thread that was.
-            with self._one_at_a_time:
-                logits.append(self._engine(x))
-                self._tally.add(activity, x.shape, self._engine.activity)
+            run = engine.run(x)
+            logits.append(run.logits)
+            tally.add(activity, x.shape, run.counts)
         return torch.cat(logits).softmax(1), activity
 
     def _best(self, probabilities: Tensor) -> dict[str, float]:

@@ -13,7 +13,7 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Turns the firing rates that an `EventEngine` counts into the `Activity` of its calls.
+    """Turns the spikes that an `EventEngine` counts into the `Activity` of its calls.
 
     The figures are those that `record_activity` would give for the same spikes: what a layer costs
     follows from the shape of its input and the spikes that come in.
@@ -32,18 +32,14 @@ class Tally:
         }
         self._calls: dict[torch.Size, Activity] = {}
 
-    def add(self, activity: Activity, shape: torch.Size, rates: Mapping[str, Tensor]) -> None:
-        """Add to `activity` a call with an input of `shape` and these rates (T,) of every LIF."""
+    def add(self, activity: Activity, shape: torch.Size, counts: Mapping[str, Tensor]) -> None:
+        """Add to `activity` a call with an input of `shape`, of these spikes (T,) of every LIF."""
         call = self._calls.get(shape)
         if call is None:
             with torch.inference_mode(), record_activity(self._shadow) as call:
                 self._shadow(torch.empty(shape, device="meta"))
             self._calls[shape] = call
-        counts = {}
         for name, layer in call._neurons.items():
-            neurons = layer.shapes[0][1:].numel()
-            # A rate is a quotient of whole numbers, in float32.
-            counts[name] = (rates[name].double() * neurons).round()
             mine = activity._neurons.setdefault(name, _Neurons())
             mine.counts.append(counts[name])
             mine.shapes.append(layer.shapes[0])

@@ -7,6 +7,7 @@ from test_engine import FAMILIES, lively, pictures
 from msr_zoo import EventEngine
 from msr_zoo.activity import Activity, record_activity
 from msr_zoo.kernels import native
+from msr_zoo.neurons import LIF
 from msr_zoo.tally import Tally
 
 
@@ -22,7 +23,8 @@ def test_the_same_spikes_give_the_same_figures(name):
         for x in inputs:
             with record_activity(model) as call:
                 model(x)
-            tally.add(mine, x.shape, {name: rate.float() for name, rate in call.rates.items()})
+            counts = {name: layer.totals()[0].long() for name, layer in call._neurons.items()}
+            tally.add(mine, x.shape, counts)
     assert mine.operations == expected.operations
     assert mine.as_dict() == expected.as_dict()
     assert mine.neurons == expected.neurons
@@ -30,17 +32,29 @@ def test_the_same_spikes_give_the_same_figures(name):
 
 @pytest.mark.skipif(native.library is None, reason="the native library was not built")
 @torch.inference_mode()
-def test_the_engines_rates_are_counts():
+def test_the_engines_counts_are_the_layers():
     # In channels-last the additions of oneDNN's convolution come in the order of the engine's.
     model = lively("cifar").to(memory_format=torch.channels_last)
     x = pictures(model, (16, 16), batch=3).to(memory_format=torch.channels_last)
     engine, activity = EventEngine(model), Activity()
-    engine(x)
-    Tally(model).add(activity, x.shape, engine.activity)
+    Tally(model).add(activity, x.shape, engine.run(x).counts)
     with record_activity(model) as expected:
         model(x)
     assert activity.total.ac == pytest.approx(expected.total.ac, rel=1e-3)
     assert activity.total.mac == expected.total.mac
+
+
+def test_counts_beyond_float32_are_kept_to_the_last_spike():
+    model = lively("cifar", num_steps=1)
+    tally, activity = Tally(model), Activity()
+    shape = torch.Size((1, 3, 4096, 2048))
+    # Of 2**27 neurons; in float32 odd numbers end at 2**24, and a rate loses them sooner.
+    some = 2**26 + 1
+    names = [n for n, m in model.named_modules() if isinstance(m, LIF)]
+    tally.add(activity, shape, {name: torch.tensor([some]) for name in names})
+    assert activity.neurons["layer1.0.lif1"] == 2**27
+    assert activity.rates["layer1.0.lif1"].tolist() == [some / 2**27]
+    assert activity.operations["layer1.0.conv1"].ac == some * 16 * 9
 
 
 def test_a_tally_needs_no_memory():

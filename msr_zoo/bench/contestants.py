@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from msr_zoo.engine import EventEngine
-from msr_zoo.event_blocks import why_not
+from msr_zoo.event_fit import why_not
 from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.neurons import LIF
 

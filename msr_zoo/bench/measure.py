@@ -14,7 +14,7 @@ import torch
 from msr_zoo.activity import record_activity
 from msr_zoo.bench.contestants import Runs, contestants
 from msr_zoo.bench.inputs import calibrate, sample
-from msr_zoo.event_blocks import why_not
+from msr_zoo.event_fit import why_not
 from msr_zoo.kernels import native
 from msr_zoo.models.ms_resnet import MSResNet
 

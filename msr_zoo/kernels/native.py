@@ -1,4 +1,4 @@
-"""LIF in C++ for the CPU, loaded with ctypes; `library` is None where it was not built."""
+"""LIF in C++ for the CPU, loaded with ctypes; `library` is None where `problem` says why."""
 
 import ctypes
 from pathlib import Path
@@ -8,6 +8,8 @@ from torch import Tensor
 
 # From plain C++ to AVX-512 with AMX (int8), which only the dense convolution of spikes uses.
 ISAS = ("portable", "avx2", "avx512", "avx512vbmi2", "amx")
+# That of `msr_abi` in csrc/isa.cpp: what is called here is what was built.
+ABI = 1
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
@@ -21,19 +23,24 @@ _SIGNATURES = {
 }
 
 
-def _load() -> ctypes.CDLL | None:
-    path = Path(__file__).parents[1] / "_native.so"
+def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
+    """The library, or the reason for which there is none."""
+    if not path.exists():
+        return None, "the native library was not built"
     try:
         # torch comes first (see the imports): the library finds OpenMP in what torch has loaded.
         loaded = ctypes.CDLL(str(path))
-    except OSError:
-        return None
+    except OSError as error:
+        return None, f"the native library failed to load: {error}"
+    abi = loaded.msr_abi() if hasattr(loaded, "msr_abi") else 0
+    if abi != ABI:
+        return None, f"{path.name} was built from other sources (ABI {abi}, not {ABI}): build again"
     for name, arguments in _SIGNATURES.items():
         getattr(loaded, name).argtypes = arguments
-    return loaded
+    return loaded, ""
 
 
-library = _load()
+library, problem = load(Path(__file__).parents[1] / "_native.so")
 
 
 def supports(x: Tensor) -> bool:

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from msr_zoo.kernels import native
-from msr_zoo.kernels.packing import Packed, lanes_of, pack_tiles, pack_weight, pad_lanes
+from msr_zoo.kernels.packing import (
+    Packed,
+    address,
+    lanes_of,
+    pack_tiles,
+    pack_weight,
+    pad_lanes,
+)
 
 __all__ = ["Norm", "conv_lif", "dense_lif", "lanes_of", "pack_tiles", "pack_weight", "pad_lanes"]
 
@@ -34,10 +41,14 @@ if native.library is not None:
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """Batch norm in evaluation: one factor and one summand a lane."""
+    """Batch norm in evaluation: one factor and one summand a lane, contiguous float32."""
 
     scale: Tensor
     shift: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "shift"):
+            address(name, getattr(self, name), torch.float32, self.scale.shape[:1])
 
 
 def silent(steps: int, batch: int, height: int, width: int, channels: int) -> Tensor:
@@ -68,9 +79,20 @@ def conv_lif(
     `potential` where given, which may be the residual itself.
     """
     call = _call(fired, weight.lanes_out, decay, threshold, residual, residual_norm, potential)
-    call.spikes, call.weight = spikes.data_ptr(), weight.data.data_ptr()
-    call.scale, call.shift = norm.scale.data_ptr(), norm.shift.data_ptr()
     call.H, call.W, call.lanes_in = spikes.shape[2] - 2, spikes.shape[3] - 2, lanes_in
+    # What the caller says of the input must be what the kernel will read.
+    sizes = ((call.H - 1) // stride + 1, (call.W - 1) // stride + 1)
+    if sizes != (call.OH, call.OW) or weight.lanes_in != lanes_in:
+        raise ValueError(
+            f"spikes of {call.H} x {call.W} pixels and {lanes_in} lanes, with a stride of {stride} "
+            f"and weights for {weight.lanes_in} lanes, do not give {call.OH} x {call.OW} pixels"
+        )
+    words = -(-lanes_in // 64)
+    call.spikes = address(
+        "spikes", spikes, torch.int64, (*fired.shape[:2], *spikes.shape[2:4], words)
+    )
+    call.weight = weight.data.data_ptr()
+    call.scale, call.shift = _norm("norm", norm, weight.lanes_out)
     call.kernel, call.stride, call.weights = weight.kernel, stride, weight.layout
     return _run(call)
 
@@ -87,10 +109,11 @@ def dense_lif(
     potential: Tensor | None = None,
 ) -> Tensor:
     """Like `conv_lif` from values that are convolved already: (T or 1, B, H, W, lanes)."""
-    call = _call(fired, dense.shape[-1], decay, threshold, residual, residual_norm, potential)
-    call.dense, call.dense_step = dense.data_ptr(), _step(dense)
+    lanes_out = dense.shape[-1]
+    call = _call(fired, lanes_out, decay, threshold, residual, residual_norm, potential)
+    call.dense, call.dense_step = _potentials("dense", dense, call), _step(dense)
     if norm is not None:
-        call.scale, call.shift = norm.scale.data_ptr(), norm.shift.data_ptr()
+        call.scale, call.shift = _norm("norm", norm, lanes_out)
     return _run(call)
 
 
@@ -107,18 +130,35 @@ def _call(
     residual_norm: Norm | None,
     potential: Tensor | None,
 ) -> _ConvLif:
+    if fired.dim() != 5 or lanes_out != lanes_of(lanes_out):
+        raise ValueError(f"fired must be (T, B, H + 2, W + 2, words), for {lanes_out} lanes")
     call = _ConvLif()
     call.T, call.B = fired.shape[:2]
     call.OH, call.OW, call.lanes_out = fired.shape[2] - 2, fired.shape[3] - 2, lanes_out
-    call.decay, call.threshold, call.fired = decay, threshold, fired.data_ptr()
+    call.decay, call.threshold = decay, threshold
+    call.fired = address("fired", fired, torch.int64, (*fired.shape[:4], -(-lanes_out // 64)))
     if residual is not None:
-        call.residual, call.residual_step = residual.data_ptr(), _step(residual)
+        call.residual = _potentials("residual", residual, call)
+        call.residual_step = _step(residual)
     if residual_norm is not None:
-        call.residual_scale = residual_norm.scale.data_ptr()
-        call.residual_shift = residual_norm.shift.data_ptr()
+        scale, shift = _norm("residual_norm", residual_norm, lanes_out)
+        call.residual_scale, call.residual_shift = scale, shift
     if potential is not None:
-        call.potential = potential.data_ptr()
+        if len(potential) != call.T:
+            raise ValueError(f"potential must have {call.T} steps, got {len(potential)}")
+        call.potential = _potentials("potential", potential, call)
     return call
+
+
+def _potentials(name: str, x: Tensor, call: _ConvLif) -> int:
+    steps = call.T if len(x) == call.T else 1
+    return address(name, x, torch.float32, (steps, call.B, call.OH, call.OW, call.lanes_out))
+
+
+def _norm(name: str, norm: Norm, lanes: int) -> tuple[int, int]:
+    if len(norm.scale) != lanes:
+        raise ValueError(f"{name} must be for {lanes} lanes, got {len(norm.scale)}")
+    return norm.scale.data_ptr(), norm.shift.data_ptr()
 
 
 def _run(call: _ConvLif) -> Tensor:
@@ -134,8 +174,7 @@ def count_channels(fired: Tensor) -> Tensor:
     """Spikes of each picture and lane over all steps and pixels, int32 (B, 64 * words)."""
     assert native.library is not None
     steps, batch, height, width, words = fired.shape
+    at = address("fired", fired, torch.int64, fired.shape)
     counts = torch.zeros((batch, 64 * words), dtype=torch.int32)
-    native.library.msr_count_channels(
-        fired.data_ptr(), counts.data_ptr(), steps, batch, height * width, words
-    )
+    native.library.msr_count_channels(at, counts.data_ptr(), steps, batch, height * width, words)
     return counts

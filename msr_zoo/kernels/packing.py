@@ -1,5 +1,6 @@
 """Weights of a convolution of spikes in the layouts of the native kernels (csrc/conv.h)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # A list names rows of weights in 16 bits, and 3 x 3 x 4096 rows fit.
-_MAX_LANES = 4096
+MAX_LANES = 4096
 FLOAT_ROWS, BYTE_ROWS, TILES, TILES_3 = range(4)
 # The largest number of three digits from -128 to 127: 127 * (1 + 256 + 65536).
 _MOST_24 = 8_355_711
@@ -24,14 +25,39 @@ def pad_lanes(x: Tensor) -> Tensor:
     return (F.pad(x, (0, missing)) if missing else x).contiguous()
 
 
+def address(name: str, x: Tensor, dtype: torch.dtype, shape: Sequence[int]) -> int:
+    """Where a tensor's memory begins; an error where a kernel would find there what it is not."""
+    if x.dtype != dtype or not x.is_cpu or not x.is_contiguous():
+        layout = "contiguous" if x.is_contiguous() else "not contiguous"
+        raise TypeError(
+            f"{name} must be contiguous {dtype} on the CPU, got {x.dtype} on {x.device}, {layout}"
+        )
+    if x.shape != shape:
+        raise ValueError(f"{name} must be {tuple(shape)}, got {tuple(x.shape)}")
+    return x.data_ptr()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Packed:
     """Weights as one of the kernels reads them."""
 
     data: Tensor
     layout: int
+    lanes_in: int
     lanes_out: int
     kernel: int
+
+    def __post_init__(self) -> None:
+        """Raise an error where the data are not what the layout says (csrc/conv.h)."""
+        rows = self.kernel**2 * self.lanes_in
+        if self.layout in (FLOAT_ROWS, BYTE_ROWS):
+            size = (rows + 1) * self.lanes_out
+        else:
+            size = -(-rows // 64) * 64 * self.lanes_out * (3 if self.layout == TILES_3 else 1)
+        dtype = torch.float32 if self.layout == FLOAT_ROWS else torch.int8
+        address("packed weights", self.data, dtype, self.data.shape)
+        if self.data.numel() != size:
+            raise ValueError(f"packed weights must be {size} numbers, got {self.data.numel()}")
 
 
 def pack_weight(weight: Tensor) -> Packed:
@@ -42,6 +68,7 @@ def pack_weight(weight: Tensor) -> Packed:
     return Packed(
         data=columns.unflatten(1, (-1, block)).transpose(0, 1).contiguous(),
         layout=BYTE_ROWS if weight.dtype == torch.int8 else FLOAT_ROWS,
+        lanes_in=lanes_of(weight.shape[1]),
         lanes_out=columns.shape[1],
         kernel=weight.shape[2],
     )
@@ -66,6 +93,7 @@ def pack_tiles(weight: Tensor) -> Packed:
     return Packed(
         data=planes.permute(0, 3, 1, 4, 2, 5).contiguous(),
         layout=TILES if len(digits) == 1 else TILES_3,
+        lanes_in=lanes_of(weight.shape[1]),
         lanes_out=rows.shape[0],
         kernel=weight.shape[2],
     )
@@ -114,6 +142,6 @@ def _last_digit(x: Tensor) -> Tensor:
 
 def _rows(weight: Tensor) -> Tensor:
     """(O, I, k, k) -> (O, k * k * lanes_in)."""
-    if lanes_of(weight.shape[1]) > _MAX_LANES:
-        raise ValueError(f"at most {_MAX_LANES} input channels, got {weight.shape[1]}")
+    if lanes_of(weight.shape[1]) > MAX_LANES:
+        raise ValueError(f"at most {MAX_LANES} input channels, got {weight.shape[1]}")
     return pad_lanes(weight.permute(0, 2, 3, 1)).flatten(1)

@@ -1,0 +1,160 @@
+"""Which models the event-driven engine can run, and whether one has changed since."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter, is_, itemgetter
+from typing import Any
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from msr_zoo.kernels import native
+from msr_zoo.kernels.packing import MAX_LANES, lanes_of
+from msr_zoo.kernels.spike_conv import SpikeConv2d
+from msr_zoo.models.ms_resnet import MSBlock, MSResNet
+from msr_zoo.neurons import LIF
+
+__all__ = ["Stamp", "why_not"]
+
+# What the engine replaces and training makes behave in another way.
+MODAL = (nn.BatchNorm2d, DropPath)
+
+
+def why_not(model: nn.Module) -> str | None:
+    """The reason for which the engine cannot run a model, or None."""
+    if native.library is None:
+        return native.problem
+    if type(model) is not MSResNet:
+        return f"{type(model).__name__} is no MSResNet"
+    if reason := _tensors(model):
+        return reason
+    if not model.training and any(m.training for m in model.modules() if isinstance(m, MODAL)):
+        return "a part of it is in training mode"
+    if model.global_pool.pool_type != "avg" or type(model.lif) is not LIF:
+        return "its head is not average pooling of spikes"
+    for stage in model.stages:
+        for index, block in enumerate(model.get_submodule(stage).children()):
+            if reason := _block(block):
+                return f"{stage}.{index} has {reason}"
+    return None
+
+
+def _tensors(model: nn.Module) -> str | None:
+    for tensor in _floating(chain(model.parameters(), model.buffers())):
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            return "its weights are not float32 on the CPU"
+        if not tensor.isfinite().all():
+            return "some of its weights are not finite"
+    return None
+
+
+def _block(block: nn.Module) -> str | None:
+    """What of a block the engine does not know."""
+    if type(block) is not MSBlock:
+        return f"a {type(block).__name__} for a block"
+    for name in ("lif1", "lif2"):
+        if type(block.get_submodule(name)) is not LIF:
+            return f"other neurons than LIF at {name}"
+    if type(block.drop_path) not in (nn.Identity, DropPath):
+        return "other parts at drop_path"
+    for i in (1, 2):
+        conv, bn = block.get_submodule(f"conv{i}"), block.get_submodule(f"bn{i}")
+        strides = ((1, 1), (2, 2)) if i == 1 else ((1, 1),)
+        if not _is_conv(conv, 3, 1, strides) or not _is_norm(bn, conv):
+            return f"another convolution or norm than the engine's at conv{i}"
+    return _shortcut(block)
+
+
+def _shortcut(block: MSBlock) -> str | None:
+    """The same for a shortcut; the branch is known to fit."""
+    conv1: Any = block.conv1
+    shortcut = block.shortcut
+    if type(shortcut) is nn.Identity:
+        fits = conv1.stride == (1, 1) and conv1.in_channels == conv1.out_channels
+    elif type(shortcut) is nn.Sequential and len(shortcut) in (2, 3):
+        *before, conv, bn = shortcut
+        pooled = [pool for pool in before if type(pool) is nn.AvgPool2d]
+        # A pool halves as the branch does, the last odd pixel too; or the convolution does.
+        halves = [
+            (p.kernel_size, p.stride, p.padding, p.ceil_mode) == (2, 2, 0, True) for p in pooled
+        ]
+        strides = ((1, 1),) if before else (conv1.stride,)
+        fits = len(pooled) == len(before) and all(halves) and (not before or conv1.stride == (2, 2))
+        fits = fits and _is_conv(conv, 1, 0, strides) and _is_norm(bn, conv)
+        fits = fits and conv.out_channels == conv1.out_channels
+    else:
+        fits = False
+    return None if fits else "another shortcut than the engine's"
+
+
+def _is_conv(
+    conv: nn.Module, kernel: int, padding: int, strides: tuple[tuple[int, int], ...]
+) -> bool:
+    return (
+        type(conv) in (nn.Conv2d, SpikeConv2d)
+        and "weight" in conv._parameters  # not computed from others before each call
+        and conv.weight.shape == (conv.out_channels, conv.in_channels, kernel, kernel)
+        and conv.bias is None
+        and conv.stride in strides
+        and conv.padding == (padding, padding)
+        and conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1)
+        and conv.groups == 1
+        and lanes_of(conv.in_channels) <= MAX_LANES
+    )
+
+
+def _is_norm(bn: nn.Module, conv: Any) -> bool:
+    return (
+        type(bn) is nn.BatchNorm2d
+        and bn.affine
+        and bn.running_mean is not None
+        and bn.running_var is not None
+        and bn.num_features == conv.out_channels
+    )
+
+
+def _floating(values: Iterable[object]) -> list[Tensor]:
+    return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+
+
+class Stamp:
+    """What a model was like: its parts, its tensors with their versions, its constants.
+
+    torch leaves no trace of what is written through `.data` or numpy, nor into tensors that were
+    made under `inference_mode`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        groups = [group for m in modules for group in (m._modules, m._parameters, m._buffers)]
+        self._groups: list[dict[str, Any]] = [group for group in groups if group]
+        self._parts = self._members()
+        tensors = _floating(self._parts)
+        # Held, so that no new tensor can have the address of an old one.
+        self._memory = [tensor.detach() for tensor in tensors]
+        lifs = [m.__dict__ for m in modules if isinstance(m, LIF)]
+        norms = [m.__dict__ for m in modules if isinstance(m, nn.BatchNorm2d)]
+        modal = [m for m in modules if isinstance(m, MODAL)]
+        # Maps over methods of C, because this is asked at every call.
+        self._facts: list[tuple[Callable[[Any], Any], list[Any]]] = [
+            (attrgetter("_version"), [t for t in tensors if not t.is_inference()]),
+            (Tensor.data_ptr, tensors),
+            (itemgetter("decay", "threshold"), lifs),
+            (itemgetter("eps"), norms),
+            (itemgetter("training"), [m.__dict__ for m in (model, *modal)]),
+        ]
+        self._values = self._read()
+
+    def holds(self) -> bool:
+        """Tell whether the model is still like this; takes microseconds."""
+        parts = self._members()
+        same = len(parts) == len(self._parts) and all(map(is_, parts, self._parts))
+        return same and self._read() == self._values
+
+    def _members(self) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self._groups)))
+
+    def _read(self) -> list[list[Any]]:
+        return [list(map(fact, things)) for fact, things in self._facts]

@@ -1,0 +1,333 @@
+"""The engine goes with its model: weights that change, buffers, threads, what torch has to run."""
+
+import copy
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from test_engine import lively, pictures
+from torch import nn
+
+from msr_zoo import EventEngine, event_memory
+from msr_zoo.activity import record_activity
+from msr_zoo.event_fit import Stamp, why_not
+from msr_zoo.kernels import native
+from msr_zoo.models.ms_resnet import MSResNet
+from msr_zoo.neurons import LIF
+
+pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
+
+
+def optimiser_step(model: MSResNet) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    model.train()
+    model(torch.randn(4, 3, 12, 12)).square().sum().backward()
+    optimizer.step()
+    model.eval()
+
+
+def one_weight(model: MSResNet) -> None:
+    with torch.no_grad():
+        model.layer2[0].conv1.weight.mul_(-1.0)
+
+
+def other_data(model: MSResNet) -> None:
+    weight = model.layer1[0].conv2.weight
+    weight.data = weight.data.flip(0)
+
+
+def other_parameter(model: MSResNet) -> None:
+    conv = model.layer3[0].conv2
+    conv.weight = nn.Parameter(conv.weight.detach().flip(0))
+
+
+def other_module(model: MSResNet) -> None:
+    model.layer2[0].bn1 = copy.deepcopy(model.layer2[0].bn2)
+
+
+def running_statistics(model: MSResNet) -> None:
+    model.layer1[0].bn1.running_mean.add_(0.3)
+
+
+def state_dict(model: MSResNet) -> None:
+    model.load_state_dict(
+        {k: v.flip(0) if v.dim() == 4 else v for k, v in lively("cifar").state_dict().items()}
+    )
+
+
+def round_trip(model: MSResNet) -> None:
+    model.bfloat16().float()
+
+
+def threshold(model: MSResNet) -> None:
+    model.layer2[0].lif2.threshold = 0.9
+
+
+CHANGES = [
+    optimiser_step,
+    one_weight,
+    other_data,
+    other_parameter,
+    other_module,
+    running_statistics,
+    state_dict,
+    round_trip,
+    threshold,
+]
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_the_engine_follows_its_model(change, weights):
+    model = lively("cifar")
+    x = pictures(model, (12, 12), batch=4)
+    engine = EventEngine(model, weights=weights)
+    before = engine(x)
+    change(model)
+    after = engine(x)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, EventEngine(model, weights=weights)(x))
+    if weights == "float32":
+        torch.testing.assert_close(after, model(x), atol=1e-3, rtol=1e-3)
+
+
+def test_what_has_not_changed_is_not_prepared_again(monkeypatch):
+    model = lively("cifar")
+    engine = EventEngine(model)
+    blocks = engine._prepared.blocks
+    model.train().eval()
+    for size in ((8, 8), (9, 9)):
+        engine(pictures(model, size))
+    model(pictures(model, (8, 8)))
+    assert engine._prepared.blocks is blocks
+
+
+def test_a_model_that_leaves_float32_runs_through_torch_and_comes_back():
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    engine = EventEngine(model)
+    expected = engine(x)
+    model.double()
+    with pytest.warns(UserWarning, match="runs through torch, because its weights are not float32"):
+        got = engine.run(x.double())
+    assert torch.equal(got.logits, model(x.double()))
+    assert got.counts == got.paths == got.activity == {}
+    assert engine.why_not
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        engine(x.double())
+    model.float()
+    assert engine.why_not is None
+    assert torch.equal(engine(x), expected)
+
+
+@pytest.mark.gpu
+def test_a_model_on_cuda_runs_through_torch():
+    model = lively("cifar")
+    engine = EventEngine(model)
+    model.cuda()
+    x = pictures(model, (12, 12)).cuda()
+    with pytest.warns(UserWarning, match="not float32 on the CPU"):
+        assert engine(x).is_cuda
+
+
+def test_logits_and_activity_of_a_call_belong_together():
+    model = lively("cifar")
+    inputs = [pictures(model, (12, 12), batch=1) * scale for scale in (0.2, 1.0, 2.0, 4.0)]
+    engine = EventEngine(model)
+    expected = [engine.run(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for run, alone in zip(pool.map(engine.run, inputs), expected, strict=True):
+                assert torch.equal(run.logits, alone.logits)
+                for layer, count in alone.counts.items():
+                    assert torch.equal(run.counts[layer], count)
+                    assert run.counts[layer].dtype == torch.int64
+                assert run.paths == alone.paths
+    # The latest call may be another's; what `run` gave stays.
+    engine(inputs[0])
+    assert engine.activity.keys() == expected[0].activity.keys()
+    for layer, rate in engine.activity.items():
+        assert torch.equal(rate, expected[0].activity[layer])
+
+
+@torch.inference_mode()
+def test_counts_are_spikes():
+    model = lively("cifar").to(memory_format=torch.channels_last)
+    x = pictures(model, (12, 10), batch=3).to(memory_format=torch.channels_last)
+    run = EventEngine(model).run(x)
+    with record_activity(model, keep_spikes=True) as recorded:
+        model(x)
+    for layer, count in run.counts.items():
+        spikes = recorded.spikes(layer)
+        torch.testing.assert_close(count, spikes.flatten(1).sum(1), atol=3, rtol=0.01)
+        assert run.neurons[layer] == spikes[0].numel()
+
+
+def test_buffers_are_kept_for_the_latest_shapes_alone():
+    model = lively("cifar")
+    engine = EventEngine(model)
+    shelf = engine._prepared.memory
+    for side in range(4, 4 + 3 * event_memory.SHAPES):
+        engine(pictures(model, (side, 5)))
+    engine(pictures(model, (side - 7, 5)))  # used again, it is among the latest
+    engine(pictures(model, (40, 5)))
+    kept = [shape[-2] for shape in shelf._idle]
+    assert kept == [*range(side - 6, side + 1), side - 7, 40][-event_memory.SHAPES :]
+    assert all(len(memories) == 1 for memories in shelf._idle.values())
+
+
+def test_buffers_that_outlive_their_place_are_dropped():
+    shelf = event_memory.Shelf()
+    with shelf.borrow(1, torch.Size((1, 1, 3, 2, 2))):
+        for side in range(10, 10 + event_memory.SHAPES):
+            with shelf.borrow(1, torch.Size((1, 1, 3, side, side))):
+                pass
+    assert len(shelf._idle) == event_memory.SHAPES
+    assert (1, 1, 1, 3, 2, 2) not in shelf._idle
+
+
+@torch.inference_mode()
+def test_another_default_dtype_changes_nothing(monkeypatch):
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    expected = {}
+    for weights in ("float32", "int8"):
+        for path in ("events", "tiles", "onednn"):
+            monkeypatch.setattr("msr_zoo.event_blocks.SpikeLayer.path", lambda *_, p=path: p)
+            expected[weights, path] = EventEngine(model, weights=weights)(x)
+            torch.set_default_dtype(torch.float64)
+            try:
+                got = EventEngine(model, weights=weights)(x)
+            finally:
+                torch.set_default_dtype(torch.float32)
+            assert torch.equal(got, expected[weights, path])
+
+
+def grouped(model: MSResNet) -> None:
+    model.layer1[0].conv2 = nn.Conv2d(16, 16, 3, 1, 1, groups=2, bias=False)
+
+
+def with_bias(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 3, 1, 1, bias=True)
+
+
+def dilated(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 3, 1, 2, dilation=2, bias=False)
+
+
+def wide_kernel(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 5, 1, 2, bias=False)
+
+
+def mirrored(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 3, 1, 1, bias=False, padding_mode="reflect")
+
+
+def unequal_strides(model: MSResNet) -> None:
+    model.layer2[0].conv1 = nn.Conv2d(16, 32, 3, (2, 1), 1, bias=False)
+    model.layer2[0].shortcut[0] = nn.Conv2d(16, 32, 1, (2, 1), bias=False)
+
+
+def wide_shortcut(model: MSResNet) -> None:
+    model.layer2[0].shortcut[0] = nn.Conv2d(16, 32, 3, 2, 1, bias=False)
+
+
+def shortcut_with_bias(model: MSResNet) -> None:
+    model.layer2[0].shortcut[0] = nn.Conv2d(16, 32, 1, 2)
+
+
+def parametrised(model: MSResNet) -> None:
+    torch.nn.utils.parametrizations.weight_norm(model.layer1[0].conv1)
+
+
+def norm_of_batches(model: MSResNet) -> None:
+    model.layer1[0].bn1 = nn.BatchNorm2d(16, track_running_stats=False)
+
+
+def norm_without_scale(model: MSResNet) -> None:
+    model.layer1[0].bn1 = nn.BatchNorm2d(16, affine=False).eval()
+
+
+def group_norm(model: MSResNet) -> None:
+    model.layer1[0].bn2 = nn.GroupNorm(4, 16)
+
+
+def trained_norm(model: MSResNet) -> None:
+    model.layer1[0].bn2.train()
+
+
+def wide_statistics(model: MSResNet) -> None:
+    model.layer1[0].bn1.running_mean = torch.full((16,), torch.inf)
+
+
+class DoubledLIF(LIF):
+    def forward(self, current: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(current)
+
+
+def other_neurons(model: MSResNet) -> None:
+    model.layer1[0].lif2 = DoubledLIF()
+
+
+UNKNOWN = [
+    grouped,
+    with_bias,
+    dilated,
+    wide_kernel,
+    mirrored,
+    unequal_strides,
+    wide_shortcut,
+    shortcut_with_bias,
+    parametrised,
+    norm_of_batches,
+    norm_without_scale,
+    group_norm,
+    trained_norm,
+    wide_statistics,
+    other_neurons,
+]
+
+
+@pytest.mark.parametrize("change", UNKNOWN, ids=lambda change: change.__name__)
+def test_what_the_engine_does_not_know_runs_through_torch_with_one_warning(change):
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    expected = copy.deepcopy(model)
+    followed = EventEngine(model)
+    change(model)
+    change(expected)
+    expected.load_state_dict(model.state_dict())
+    with pytest.warns(UserWarning, match="runs through torch, because") as caught:
+        made = EventEngine(model)
+    assert len(caught) == 1
+    logits, wanted = made(x), expected(x)
+    torch.testing.assert_close(logits, wanted, equal_nan=True)
+    with pytest.warns(UserWarning, match="runs through torch, because"):
+        assert torch.equal(followed(x).nan_to_num(), logits.nan_to_num())
+
+
+def test_every_variant_fits():
+    for name in ("imagenet", "cifar", "events", "pooled", "odd"):
+        assert why_not(lively(name)) is None
+        assert why_not(lively(name).train()) is None
+        assert Stamp(lively(name)).holds()
+
+
+def test_a_change_by_one_thread_reaches_the_others():
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    engine = EventEngine(model)
+    engine(x)
+    one_weight(model)
+    got: list[torch.Tensor] = []
+    threads = [threading.Thread(target=lambda: got.append(engine(x))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = EventEngine(model)(x)
+    assert len(got) == 4
+    assert all(torch.equal(logits, expected) for logits in got)
