@@ -1,5 +1,6 @@
 """Builds the native library: a plain C interface, loaded with ctypes, so no Python or torch ABI."""
 
+import os
 import platform
 import sys
 from pathlib import Path
@@ -9,13 +10,22 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+if sys.platform == "darwin" and "ARCHFLAGS" not in os.environ:
+    # A Python of two architectures would compile for both, and name the wheel so; torch has one.
+    os.environ["ARCHFLAGS"] = f"-arch {platform.machine()}"
+    target = os.environ.get("MACOSX_DEPLOYMENT_TARGET", "11.0")
+    os.environ.setdefault("_PYTHON_HOST_PLATFORM", f"macosx-{target}-{platform.machine()}")
+# What is compiled for: this machine, or what ARCHFLAGS names; for several, the portable kernels.
+TARGETS = os.environ.get("ARCHFLAGS", "").replace("-arch", "").split() or [platform.machine()]
+X86 = all(target.lower() in ("x86_64", "amd64") for target in TARGETS)
 # The library takes torch's OpenMP at load time: linking one would start a second pool of threads.
+# Apple's compiler has none, so on macOS the kernels run on one thread.
 OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
 # -ffp-contract=off: a fused multiply-add rounds once where torch rounds twice.
 # -Wno-maybe-uninitialized: GCC 12 warns about its own intrinsics header.
 FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
 FLAGS += ["-Wall", "-Wno-maybe-uninitialized"]
+FLAGS += ["-DMSR_X86"] if X86 else []  # the sources of `ISA_FLAGS` are linked
 AVX2 = ["-mavx2", "-mfma", "-mpopcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
 ISA_FLAGS = {

@@ -1,7 +1,8 @@
 // The C interface of the convolution of spikes: tiles, threads and scratch memory.
 #include "conv.h"
 
-#include <cstdlib>
+#include <stdlib.h>  // posix_memalign
+
 #include <memory>
 
 #include "isa.h"
@@ -13,7 +14,7 @@ namespace {
 using Tile = void (*)(const ConvLif&, const ConvTile&, void*);
 
 Tile conv_tile() {
-#if defined(__x86_64__)
+#if defined(MSR_X86)
     if (current_isa() >= kAvx512Vbmi2) return avx512vbmi2::conv_tile;
     if (current_isa() == kAvx512) return avx512::conv_tile;
     if (current_isa() == kAvx2) return avx2::conv_tile;
@@ -29,7 +30,7 @@ constexpr int64_t kRuns = 304;
 constexpr int64_t kWorthThreads = 16384;
 
 struct Free {
-    void operator()(void* p) const { std::free(p); }
+    void operator()(void* p) const { free(p); }
 };
 
 // Kept from call to call by each thread; grows only.
@@ -37,8 +38,12 @@ void* scratch_of_thread(int64_t bytes) {
     static thread_local std::unique_ptr<void, Free> memory;
     static thread_local int64_t size = 0;
     if (bytes > size) {
-        memory.reset(std::aligned_alloc(64, (size_t)(bytes + 63) / 64 * 64));
-        size = memory ? bytes : 0;
+        // Not std::aligned_alloc, which macOS before 10.15 lacks.
+        void* grown = nullptr;
+        memory.reset();
+        if (posix_memalign(&grown, 64, (size_t)bytes)) grown = nullptr;
+        memory.reset(grown);
+        size = grown ? bytes : 0;
     }
     return memory.get();
 }

@@ -11,7 +11,7 @@
 API int msr_abi() { return 1; }
 
 static Isa best_isa() {
-#if defined(__x86_64__)
+#if defined(MSR_X86)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {

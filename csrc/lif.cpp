@@ -7,7 +7,7 @@
 #define API extern "C" __attribute__((visibility("default")))
 
 static const LifKernels& kernels() {
-#if defined(__x86_64__)
+#if defined(MSR_X86)
     if (current_isa() >= kAvx512Vbmi2) return avx512vbmi2::lif_kernels;
     if (current_isa() == kAvx512) return avx512::lif_kernels;
     if (current_isa() == kAvx2) return avx2::lif_kernels;

@@ -269,7 +269,7 @@ def test_tensors_of_another_kind_are_refused(name, wrong):
 
 @pytest.mark.parametrize(("name", "wrong"), WRONG_SIZES)
 def test_tensors_of_another_size_are_refused(name, wrong):
-    with pytest.raises(ValueError, match="must be|must have|do not give"):
+    with pytest.raises(ValueError, match=r"must be|must have|do not give"):
         call(**{name: wrong})
 
 
