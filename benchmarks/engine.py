@@ -1,6 +1,6 @@
 """The event-driven engine beside the bare convolutions, SpikingJelly 2.0 and the non-spiking twin.
 
-    python -m benchmarks.engine [--networks msresnet18 ...] [--threads 2] [--compile]
+    python -m benchmarks.engine [--networks msresnet18 ...] [--threads 2] [--compile [bfloat16]]
 
 A run measures one number of threads and keeps what earlier runs have measured of others. With
 --compile, SpikingJelly is also compiled, which takes minutes a network.
@@ -85,10 +85,10 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     model, x = prepared(name, NETWORKS[name])
     entries: dict[str, Runs] = contestants(model, x)
     entries["twin's bare convolutions, int8"] = {"channels-last": quantised(model, x)}
-    if options.compile:
-        for dtype in (torch.float32, torch.bfloat16):
-            label = f"SpikingJelly, BN folded, compiled, {str(dtype).removeprefix('torch.')}"
-            entries[label] = {"channels-last": compiled(model, x, dtype)}
+    for precision in options.compile:
+        dtype = getattr(torch, precision)
+        label = f"SpikingJelly, BN folded, compiled, {precision}"
+        entries[label] = {"channels-last": compiled(model, x, dtype)}
     # The time of one thread's processor is the same on a machine that does other work too.
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     rows = compare(entries, rounds=options.rounds, seconds=options.seconds, clock=clock)
@@ -123,8 +123,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--seconds", type=float, default=60.0, help="at most, a network")
-    parser.add_argument("--compile", action="store_true")
+    precisions = ("float32", "bfloat16")
+    parser.add_argument("--compile", nargs="*", choices=precisions, help="by default in both")
     options = parser.parse_args()
+    # Without the option None, and with nothing behind it an empty list.
+    options.compile = () if options.compile is None else options.compile or precisions
     torch.set_num_threads(options.threads)
     # torch says at every call that its quantised tensors will go.
     warnings.filterwarnings("ignore", message=".*quantize.*", category=UserWarning)

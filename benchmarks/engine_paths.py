@@ -7,6 +7,7 @@ may use no more than that either; the thresholds of msr_zoo/event_blocks.py come
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -84,7 +85,7 @@ def crossing(events: list[float], dense: float) -> float:
     points = list(zip(RATES, events, strict=True))
     slope = (events[-1] - events[-2]) / (RATES[-1] - RATES[-2])
     points.append((1.0, events[-1] + slope * (1.0 - RATES[-1])))
-    for (low, before), (high, after) in zip(points, points[1:], strict=False):
+    for (low, before), (high, after) in itertools.pairwise(points):
         if before < dense <= after:
             return round(low + (high - low) * (dense - before) / (after - before), 3)
     return 0.0 if events[0] >= dense else 1.0

@@ -16,15 +16,16 @@ from msr_zoo.neurons import LIF
 
 WeightsKind = Literal["float32", "int8"]
 Path = Literal["events", "tiles", "onednn"]
-# The firing rates above which a dense convolution is the faster one (benchmarks/engine.py): for
-# tiles of weights on AMX by the lanes up to which they hold, because narrow layers spend longer on
-# finding spikes than on products; elsewhere oneDNN in float32, which no rate makes faster than
-# adding bytes.
+# The firing rates above which a dense convolution is the faster one. On AMX tiles of weights
+# (benchmarks/engine_rate.py), by the lanes up to which they hold, because narrow layers spend longer
+# on finding spikes than on products.
 TILES_ABOVE = {
     "float32": {32: 0.0, 64: 0.025, 4096: 0.045},
     "int8": {32: 0.0, 64: 0.004, 128: 0.02, 4096: 0.04},
 }
-ONEDNN_ABOVE = {"float32": 0.6, "int8": 1.0}
+# Elsewhere oneDNN in float32, which no rate makes faster than adding bytes, nor than the portable
+# kernels where oneDNN has SSE 4.1 too (benchmarks/engine_paths.py; not measured on Arm).
+ONEDNN_ABOVE = {"portable": 1.0, "avx2": 0.95, "avx512": 0.85, "avx512vbmi2": 0.95}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,12 @@ class SpikeLayer:
 
     def path(self, rate: float) -> Path:
         """The fastest way at a firing rate."""
-        if native.isa() == "amx":
+        isa = native.isa()
+        if isa == "amx":
             lanes_in = native_conv.lanes_of(self.channels_in)
             above = next(r for most, r in TILES_ABOVE[self.kind].items() if lanes_in <= most)
             return "tiles" if rate > above else "events"
-        return "onednn" if rate > ONEDNN_ABOVE[self.kind] else "events"
+        return "onednn" if self.kind == "float32" and rate > ONEDNN_ABOVE[isa] else "events"
 
     def run(
         self,

@@ -1,7 +1,9 @@
 """The engine against the model that it runs."""
 
 import copy
+import json
 import threading
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -16,6 +18,7 @@ from msr_zoo.models.ms_resnet import MSResNet
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 # Shrunk copies of each family: the channels, stems, shortcuts and strides of the real ones.
 FAMILIES = {
     "imagenet": {"depths": (1, 2), "channels": (64, 128)},
@@ -203,14 +206,26 @@ def test_the_rate_and_the_processor_choose_the_path():
         for name, weights in (("imagenet", "float32"), ("cifar", "int8"))
     )
     try:
-        native.select_isa(0)
-        assert [wide.path(rate) for rate in (0.0, 0.3, 0.9)] == ["events", "events", "onednn"]
-        assert [narrow.path(rate) for rate in (0.0, 0.3, 0.9)] == ["events"] * 3
+        for level, isa in enumerate(native.ISAS[:-1]):
+            if native.select_isa(level) == level:
+                dense = "events" if isa == "portable" else "onednn"
+                assert [wide.path(rate) for rate in (0.0, 0.3, 0.99)] == ["events", "events", dense]
+                assert [narrow.path(rate) for rate in (0.0, 0.3, 0.99)] == ["events"] * 3
         if native.select_isa(len(native.ISAS) - 1) == native.ISAS.index("amx"):
             assert [wide.path(rate) for rate in (0.0, 0.01, 0.3)] == ["events", "events", "tiles"]
             assert [narrow.path(rate) for rate in (0.0, 0.01, 0.3)] == ["events", "tiles", "tiles"]
     finally:
         native.select_isa(len(native.ISAS) - 1)
+
+
+def test_the_thresholds_are_those_that_were_measured():
+    measured = json.loads((RESULTS / "engine_paths.json").read_text())["rows"]
+    assert measured.keys() == event_blocks.ONEDNN_ABOVE.keys()
+    for isa, above in event_blocks.ONEDNN_ABOVE.items():
+        layers = measured[isa]["layers"].values()
+        crossing = min(layer["float32"]["events_up_to"] for layer in layers)
+        assert crossing - 0.1 < above <= crossing, isa
+        assert all(layer["int8"]["events_up_to"] == 1.0 for layer in layers), isa
 
 
 def test_unknown_weights_are_refused():

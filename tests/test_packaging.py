@@ -1,12 +1,14 @@
 """What is built: a source archive with the kernels in it, and a wheel where no compiler is."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -64,3 +66,32 @@ def test_without_a_compiler_a_wheel_comes_out_and_one_sentence(sources, tmp_path
     told = [line for line in said.splitlines() if "without its native kernels" in line]
     assert len(told) == 1
     assert missing in told[0]
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "x86"),
+    [
+        ("arm64", None, False),
+        ("x86_64", None, True),
+        ("arm64", "-arch x86_64", True),
+        ("arm64", "-arch arm64 -arch x86_64", False),
+    ],
+)
+def test_on_macos_the_kernels_are_those_of_what_is_compiled_for(monkeypatch, machine, flags, x86):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    for name in ("_PYTHON_HOST_PLATFORM", "ARCHFLAGS", "MACOSX_DEPLOYMENT_TARGET"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    if flags is not None:
+        monkeypatch.setenv("ARCHFLAGS", flags)
+    with mock.patch("setuptools.setup"):
+        build = runpy.run_path(str(ROOT / "setup.py"))
+    assert ("-DMSR_X86" in build["FLAGS"]) == x86
+    assert any("avx2" in source for source in build["sources"]()) == x86
+    assert "-fopenmp" not in build["FLAGS"]
+    # One architecture of a Python that has two, unless the caller says which.
+    assert os.environ["ARCHFLAGS"] == (flags or f"-arch {machine}")
+    expected = None if flags else f"macosx-11.0-{machine}"
+    assert os.environ.get("_PYTHON_HOST_PLATFORM") == expected
