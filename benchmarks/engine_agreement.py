@@ -8,8 +8,6 @@ In float32 the order of additions differs, so a potential at the threshold may f
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,53 +18,23 @@ from benchmarks import timing
 from data import open_split
 from msr_zoo.activity import record_activity
 from msr_zoo.bench.measure import machine
-from msr_zoo.kernels import native, native_conv
-from msr_zoo.kernels.bits import unpack_bits
-from msr_zoo.neurons import LIF
+from msr_zoo.kernels import native
 from recipes import CIFAR10_TWO_CORES
 
 MODEL = "msresnet20.cifar10"
 DATA = "cifar10"
 
 
-@contextmanager
-def engine_spikes(found: list[Tensor]) -> Iterator[None]:
-    """Collect the spikes, bool (T, B, H, W, lanes), of every layer that the engine runs."""
-    originals = {name: getattr(native_conv, name) for name in ("conv_lif", "dense_lif")}
-
-    def collecting(run: Callable[..., Tensor], position: int) -> Callable[..., Tensor]:
-        def collect(*args: Any, **kwargs: Any) -> Tensor:
-            counts = run(*args, **kwargs)
-            inner = args[position][:, :, 1:-1, 1:-1].contiguous()
-            octets = inner.view(torch.uint8).view(1, -1)
-            found.append(unpack_bits(octets, octets.numel() * 8).view(*inner.shape[:4], -1))
-            return counts
-
-        return collect
-
-    try:
-        native_conv.conv_lif = collecting(originals["conv_lif"], 2)
-        native_conv.dense_lif = collecting(originals["dense_lif"], 1)
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(native_conv, name, original)
-
-
 @torch.inference_mode()
 def compare_spikes(model: Any, engine: msr_zoo.EventEngine, x: Tensor) -> dict[str, list[int]]:
     """Spikes and silences that differ, and all there are, by layer."""
-    names = [name for name, module in model.named_modules() if isinstance(module, LIF)]
-    # Modules are listed as they were made, and the engine runs them in that order.
-    found: list[Tensor] = []
-    with engine_spikes(found), record_activity(model, keep_spikes=True) as activity:
-        engine(x)
+    run = engine.run(x, keep=True)
+    with record_activity(model, keep_spikes=True) as activity:
         model(x)
     counts = {}
-    for name, mine in zip(names, found, strict=True):
-        theirs = activity.spikes(name).movedim(2, -1)
-        differ = theirs != mine[..., : theirs.shape[-1]]
-        counts[name] = [int(differ.sum()), theirs.numel()]
+    for name in run.counts:
+        differ = activity.spikes(name) != run.spikes(name)
+        counts[name] = [int(differ.sum()), differ.numel()]
     return counts
 
 

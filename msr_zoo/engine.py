@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
@@ -13,6 +13,7 @@ from msr_zoo.event_blocks import Block, Neuron, Path, SpikeLayer, WeightsKind, p
 from msr_zoo.event_fit import Stamp, why_not
 from msr_zoo.event_memory import Memory, Shelf
 from msr_zoo.kernels import native_conv
+from msr_zoo.kernels.bits import unpack_bits
 from msr_zoo.models.ms_resnet import MSResNet
 
 __all__ = ["EngineRun", "EventEngine"]
@@ -29,18 +30,27 @@ class EngineRun:
     `counts` are the spikes (T,) of each LIF, int64, of `neurons` neurons in all pictures together;
     `paths` tells how the convolution behind each LIF ran, as its firing rate advised: "events" adds
     up the weights of spikes, "tiles" (AMX) and "onednn" are dense. All three are empty where torch
-    ran the model.
+    ran the model. `currents` are the inputs (T, B, C, H, W) of each LIF, where they were kept.
     """
 
     logits: Tensor
-    counts: Mapping[str, Tensor]
-    neurons: Mapping[str, int]
-    paths: Mapping[str, Path]
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
+    neurons: Mapping[str, int] = field(default_factory=dict)
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    currents: Mapping[str, Tensor] = field(default_factory=dict)
+    _fired: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def activity(self) -> dict[str, Tensor]:
         """Firing rates (T,) of each LIF, in float64."""
         return {name: count.double() / self.neurons[name] for name, count in self.counts.items()}
+
+    def spikes(self, name: str) -> Tensor:
+        """Spikes of one LIF, bool (T, B, C, H, W), where they were kept."""
+        inner = self._fired[name][:, :, 1:-1, 1:-1].contiguous()
+        octets = inner.view(torch.uint8).view(1, -1)
+        lanes = unpack_bits(octets, octets.numel() * 8).view(*inner.shape[:4], -1)
+        return lanes[..., : self.currents[name].shape[2]].movedim(-1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,32 +109,42 @@ class EventEngine:
         return self.run(x).logits
 
     @torch.inference_mode()
-    def run(self, x: Tensor) -> EngineRun:
-        """The logits of one call together with its spikes' counts and the paths taken."""
+    def run(self, x: Tensor, *, steps: int | None = None, keep: bool = False) -> EngineRun:
+        """The logits of one call together with its spikes' counts and the paths taken.
+
+        Pictures are shown for `steps` instead of the model's own number of them, and with `keep`
+        the spikes and currents of all layers are kept, for a model that the engine runs itself.
+        """
         # The kernels read and write float32, whatever autocast would make of the stem's output.
         with torch.autocast("cpu", enabled=False):
-            self._latest = run = self._run(x)
+            self._latest = run = self._run(x, steps, keep)
         return run
 
-    def _run(self, x: Tensor) -> EngineRun:
-        if self.model.training:
+    def _run(self, x: Tensor, shown: int | None, keep: bool) -> EngineRun:
+        model = self.model
+        if model.training:
             raise ValueError("the engine needs a model in evaluation mode: call model.eval()")
         prepared = self._ready()
         self._warn(prepared.reason)
         usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
         if prepared.reason or not usual:
-            return EngineRun(logits=self.model(x), counts={}, neurons={}, paths={})
-        assert isinstance(self.model, MSResNet)
-        call = _Call(prepared.blocks, Neuron.of("lif", self.model.lif))
-        for part in x.split(_pictures_at_once(self.model, x)):
+            if shown or keep:
+                raise ValueError(f"torch runs this call: {prepared.reason or 'unusual input'}")
+            return EngineRun(logits=model(x))
+        assert isinstance(model, MSResNet)
+        call = _Call(prepared.blocks, Neuron.of("lif", model.lif), keep)
+        for part in x.split(len(x) if keep else _pictures_at_once(model, x)):
             if part.dim() == 4:
                 # The layout of potentials, so that the stem's need not be turned round.
                 part = part.contiguous(memory_format=torch.channels_last)
-            stem, steps = self.model._before_blocks(part)
+            stem, steps = model._before_blocks(part)
+            steps = shown if shown and part.dim() == 4 else steps
+            if keep:
+                call.run(stem, Memory(steps, len(part), shared=False))
+                continue
             with prepared.memory.borrow(steps, stem.shape) as memory:
                 call.run(stem, memory)
-        logits: Tensor = self.model.fc(torch.cat(call.pooled))
-        return EngineRun(logits=logits, counts=call.counts, neurons=call.neurons, paths=call.paths)
+        return call.finish(model.fc(torch.cat(call.pooled)))
 
     def _ready(self) -> _Prepared:
         if (stamp := self._prepared.stamp) and not stamp.holds():
@@ -159,12 +179,24 @@ def _pictures_at_once(model: MSResNet, x: Tensor) -> int:
 class _Call:
     """One call under way: what its parts have given so far."""
 
-    def __init__(self, blocks: list[Block], last: Neuron) -> None:
-        self.blocks, self.last = blocks, last
+    def __init__(self, blocks: list[Block], last: Neuron, keep: bool) -> None:
+        self.blocks, self.last, self.keep = blocks, last, keep
         self.pooled: list[Tensor] = []  # spikes of the last LIF over steps and pixels (B, C)
         self.counts: dict[str, Tensor] = {}
         self.neurons: dict[str, int] = {}
         self.paths: dict[str, Path] = {}
+        self.currents: dict[str, Tensor] = {}
+        self.fired: dict[str, Tensor] = {}
+
+    def finish(self, logits: Tensor) -> EngineRun:
+        return EngineRun(
+            logits=logits,
+            counts=self.counts,
+            neurons=self.neurons,
+            paths=self.paths,
+            currents=self.currents,
+            _fired=self.fired,
+        )
 
     def run(self, stem: Tensor, memory: Memory) -> None:
         """Run the blocks for what the stem gave, (T or 1, B, C, H, W)."""
@@ -175,20 +207,25 @@ class _Call:
         counts = native_conv.dense_lif(
             potential, fired, decay=neuron.decay, threshold=neuron.threshold
         )
-        rate = self._note(neuron, counts, memory.batch, shape)
+        rate = self._note(neuron, counts, fired, potential, shape)
         nexts = [*(block.conv1.neuron for block in self.blocks[1:]), self.last]
         for block, after in zip(self.blocks, nexts, strict=True):
             residual = block.shortcut(potential) if block.shortcut else potential
             shape = (*residual.shape[2:4], block.conv1.channels_out)
             middle = memory.spikes(shape)
+            current = memory.potentials(shape) if self.keep else None
             counts = block.conv1.run(
-                self._path(block.conv1, rate), fired, middle, block.conv2.neuron
+                self._path(block.conv1, rate),
+                fired,
+                middle,
+                block.conv2.neuron,
+                potential=current,
             )
-            rate = self._note(block.conv2.neuron, counts, memory.batch, shape)
+            rate = self._note(block.conv2.neuron, counts, middle, current, shape)
             memory.give(fired)
             # The sum takes the place of the shortcut, unless that is one step for all.
-            constant = residual.shape[0] != memory.steps
-            potential = memory.potentials(shape) if constant else residual
+            fresh = self.keep or residual.shape[0] != memory.steps
+            potential = memory.potentials(shape) if fresh else residual
             fired = memory.spikes(shape)
             counts = block.conv2.run(
                 self._path(block.conv2, rate),
@@ -197,23 +234,33 @@ class _Call:
                 after,
                 residual=residual,
                 residual_norm=block.shortcut.norm if block.shortcut else None,
-                potential=None if after is self.last else potential,
+                potential=None if after is self.last and not self.keep else potential,
             )
-            rate = self._note(after, counts, memory.batch, shape)
+            rate = self._note(after, counts, fired, potential, shape)
             memory.give(middle)
         height, width, channels = shape
         spikes = native_conv.count_channels(fired)[:, :channels]
         self.pooled.append(spikes.float() / (memory.steps * height * width))
 
     def _note(
-        self, neuron: Neuron, counts: Tensor, batch: int, shape: tuple[int, int, int]
+        self,
+        neuron: Neuron,
+        counts: Tensor,
+        fired: Tensor,
+        current: Tensor | None,
+        shape: tuple[int, int, int],
     ) -> float:
         """Add up the spikes (T,) of a layer, and give its firing rate in this part."""
         height, width, channels = shape
+        steps, batch = fired.shape[:2]
         name, neurons = neuron.name, batch * height * width * channels
         self.counts[name] = self.counts[name] + counts if name in self.counts else counts
         self.neurons[name] = self.neurons.get(name, 0) + neurons
-        return float(counts.sum()) / (neurons * len(counts))
+        if self.keep and current is not None:
+            pictures = current[..., :channels].movedim(-1, 2)
+            self.currents[name] = pictures.expand(steps, -1, -1, -1, -1)
+            self.fired[name] = fired
+        return float(counts.sum()) / (neurons * steps)
 
     def _path(self, layer: SpikeLayer, rate: float) -> Path:
         self.paths[layer.neuron.name] = chosen = layer.path(rate)

@@ -16,9 +16,9 @@ from msr_zoo.neurons import LIF
 
 WeightsKind = Literal["float32", "int8"]
 Path = Literal["events", "tiles", "onednn"]
-# The firing rates above which a dense convolution is the faster one. On AMX tiles of weights
-# (benchmarks/engine_rate.py), by the lanes up to which they hold, because narrow layers spend longer
-# on finding spikes than on products.
+# The firing rates above which a dense convolution is the faster one. On AMX tiles of weights, by
+# the lanes up to which they hold (benchmarks/engine_rate.py), because narrow layers spend longer on
+# finding spikes than on products.
 TILES_ABOVE = {
     "float32": {32: 0.0, 64: 0.025, 4096: 0.045},
     "int8": {32: 0.0, 64: 0.004, 128: 0.02, 4096: 0.04},

@@ -44,7 +44,7 @@ def _tensors(model: nn.Module) -> str | None:
     for tensor in _floating(chain(model.parameters(), model.buffers())):
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
             return "its weights are not float32 on the CPU"
-        if not tensor.isfinite().all():
+        if not tensor.detach().isfinite().all():
             return "some of its weights are not finite"
     return None
 

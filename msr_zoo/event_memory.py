@@ -18,10 +18,13 @@ _Buffer = tuple[Callable[..., Tensor], tuple[int, ...], Tensor]
 
 
 class Memory:
-    """The buffers of a call; those given back serve again wherever the shape is the same."""
+    """The buffers of a call; those given back serve again wherever the shape is the same.
 
-    def __init__(self, steps: int, batch: int) -> None:
-        self.steps, self.batch = steps, batch
+    Where not `shared`, none does, for a caller who keeps them all.
+    """
+
+    def __init__(self, steps: int, batch: int, *, shared: bool = True) -> None:
+        self.steps, self.batch, self.shared = steps, batch, shared
         self._all: list[_Buffer] = []
         self._idle: list[_Buffer] = []
 
@@ -41,7 +44,8 @@ class Memory:
         return self._all[-1][2]
 
     def give(self, buffer: Tensor) -> None:
-        self._idle += [entry for entry in self._all if entry[2] is buffer]
+        if self.shared:
+            self._idle += [entry for entry in self._all if entry[2] is buffer]
 
     def release(self) -> None:
         self._idle = list(self._all)

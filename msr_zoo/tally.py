@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from msr_zoo.activity import Activity, _Neurons, _Weights, record_activity
+from msr_zoo.engine import EngineRun
+from msr_zoo.kernels.bits import pack_bits
 from msr_zoo.models.ms_resnet import MSBlock
 
 __all__ = ["Tally"]
@@ -51,3 +53,11 @@ class Tally:
             if source is not None:
                 total.counts.append(counts[source])
                 total.fan_outs.append(weights.fan_outs[0])
+
+    @staticmethod
+    def keep(activity: Activity, run: EngineRun) -> None:
+        """Keep in `activity` the spikes and currents of a call that `add` has added."""
+        for name, current in run.currents.items():
+            layer = activity._neurons[name]
+            layer.packed.append(pack_bits(run.spikes(name).flatten(1)))
+            layer.currents.append(current)

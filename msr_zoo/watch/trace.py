@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from msr_zoo.activity import Activity, record_activity
+from msr_zoo.engine import EventEngine
 from msr_zoo.neurons import LIF
 from msr_zoo.predict import label_names
+from msr_zoo.tally import Tally
 
 __all__ = ["Flow", "Source", "Trace", "membrane", "trace"]
 
@@ -149,18 +151,35 @@ def block_of(layer: str) -> str:
 
 
 @torch.inference_mode()
-def trace(model: nn.Module, x: Tensor, source: Source, steps: int | None = None) -> Trace:
+def trace(
+    model: nn.Module,
+    x: Tensor,
+    source: Source,
+    steps: int | None = None,
+    engine: EventEngine | None = None,
+) -> Trace:
     """Run a still picture (1, C, H, W) for `steps`, or event frames (1, T, C, H, W) as they are.
 
-    The model is left as it is, and may be shared with other threads.
+    The model's `engine`, where given, runs it if it can. The model is left as it is, and may be
+    shared with other threads.
     """
     if steps is not None:
         # A shallow copy has the tensors of the model, and a number of steps of its own.
         model = copy.copy(model)
         model.num_steps = steps  # type: ignore[assignment]
     module: Any = model
-    with record_activity(model, keep_spikes=True, keep_currents=True) as activity:
-        logits = module.forward_steps(x)[:, 0]
+    if engine is None or engine.why_not:
+        with record_activity(model, keep_spikes=True, keep_currents=True) as activity:
+            logits = module.forward_steps(x)[:, 0]
+    else:
+        run = engine.run(x, steps=steps, keep=True)
+        activity = Activity()
+        tally = Tally(model)
+        tally.add(activity, x.shape, run.counts)
+        tally.keep(activity, run)
+        spikes = run.spikes("lif").float()
+        shares = spikes.cumsum(0) / torch.arange(1.0, len(spikes) + 1).view(-1, 1, 1, 1, 1)
+        logits = module.forward_head(shares[:, 0])
     neurons = {
         name: (lif.decay, lif.threshold)
         for name, lif in model.named_modules()

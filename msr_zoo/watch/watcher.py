@@ -10,6 +10,8 @@ from typing import Any
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
+from msr_zoo.engine import EventEngine
+from msr_zoo.event_fit import why_not
 from msr_zoo.event_input import EventInput, read_recording
 from msr_zoo.events import Events
 from msr_zoo.predict import read_picture
@@ -42,6 +44,10 @@ class Request:
     length_ms: float = 0.0
 
 
+# A network, where it came from, and the engine that runs it if one can.
+_Loaded = tuple[nn.Module, Source, EventEngine | None]
+
+
 class Watcher:
     """Keeps the latest models, recordings and traces, each kind within a bound in bytes.
 
@@ -50,7 +56,7 @@ class Watcher:
 
     def __init__(self, *, folders: bool) -> None:
         self.folders = folders
-        self._models: Recent[tuple[nn.Module, Source]] = Recent(MODEL_BYTES, model_bytes)
+        self._models: Recent[_Loaded] = Recent(MODEL_BYTES, model_bytes)
         self._traces: Recent[Trace] = Recent(TRACE_BYTES, Trace.bytes)
         self._events: Recent[Events] = Recent(
             EVENT_BYTES, lambda events: len(events) * BYTES_AN_EVENT
@@ -58,9 +64,17 @@ class Watcher:
 
     def model(self, name: str) -> tuple[nn.Module, Source]:
         """The network of that name; ValueError in a sentence where it cannot be had."""
+        return self._loaded(name)[:2]
+
+    def _loaded(self, name: str) -> _Loaded:
         if not name:
             raise ValueError("choose a model")
-        return self._models.get(_version(name), lambda: load(name, self.folders))
+
+        def make() -> _Loaded:
+            model, source = load(name, self.folders)
+            return model, source, None if why_not(model) else EventEngine(model)
+
+        return self._models.get(_version(name), make)
 
     def trace(self, request: Request) -> Trace:
         """What the network did; ValueError in a sentence for what cannot be shown to it."""
@@ -74,18 +88,19 @@ class Watcher:
             raise ValueError(f"{source.name} takes {what}; give one")
         window = (request.begin_ms, request.length_ms) if module.in_chans == 2 else ()
         key = (*_version(request.model), request.steps, digest(seen), *window)
-        seen_by = self._traces.get(key, lambda: self._run(model, source, request))
+        seen_by = self._traces.get(key, lambda: self._run(request))
         _give_back()
         return seen_by
 
-    def _run(self, model: nn.Module, source: Source, request: Request) -> Trace:
+    def _run(self, request: Request) -> Trace:
+        model, source, engine = self._loaded(request.model)
         module: Any = model
         if module.in_chans == 2:
             frames, _ = self.frames(model, request)
-            return trace(model, frames[None], source)
+            return trace(model, frames[None], source, engine=engine)
         image = read_picture(str(request.picture))
         x: Any = create_transform(**resolve_data_config(model=model))(image)
-        return trace(model, x[None], source, request.steps or None)
+        return trace(model, x[None], source, request.steps or None, engine)
 
     def frames(self, model: nn.Module, request: Request) -> tuple[Tensor, tuple[int, int]]:
         """Frames (T, 2, H, W) of the window, and its interval in µs on the recording's clock."""
