@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -129,32 +129,49 @@ class Stamp:
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         groups = [group for m in modules for group in (m._modules, m._parameters, m._buffers)]
-        self._groups: list[dict[str, Any]] = [group for group in groups if group]
-        self._parts = self._members()
-        tensors = _floating(self._parts)
+        members = [
+            (group, name, part)
+            for group in groups
+            for name, part in group.items()
+            # Counters of batches matter to nobody here.
+            if not isinstance(part, Tensor) or part.is_floating_point()
+        ]
+        # torch counts what is written into a tensor, unless it was made under inference_mode.
+        self._counted = [
+            (group, name, tensor, tensor._version, tensor.data_ptr())
+            for group, name, tensor in members
+            if isinstance(tensor, Tensor) and not tensor.is_inference()
+        ]
+        counted = {id(tensor) for _, _, tensor, _, _ in self._counted}
+        self._parts = [member for member in members if id(member[2]) not in counted]
+        uncounted = _floating(part for _, _, part in self._parts)
         # Held, so that no new tensor can have the address of an old one.
-        self._memory = [tensor.detach() for tensor in tensors]
+        self._memory = [part.detach() for _, _, part in members if isinstance(part, Tensor)]
         lifs = [m.__dict__ for m in modules if isinstance(m, LIF)]
         norms = [m.__dict__ for m in modules if isinstance(m, nn.BatchNorm2d)]
-        modal = [m for m in modules if isinstance(m, MODAL)]
-        # Maps over methods of C, because this is asked at every call.
+        modal = [m.__dict__ for m in modules if m is model or isinstance(m, MODAL)]
         self._facts: list[tuple[Callable[[Any], Any], list[Any]]] = [
-            (attrgetter("_version"), [t for t in tensors if not t.is_inference()]),
-            (Tensor.data_ptr, tensors),
+            (len, [m._modules for m in modules if m._modules]),
+            (Tensor.data_ptr, uncounted),
             (itemgetter("decay", "threshold"), lifs),
             (itemgetter("eps"), norms),
-            (itemgetter("training"), [m.__dict__ for m in (model, *modal)]),
+            (itemgetter("training"), modal),
         ]
         self._values = self._read()
 
     def holds(self) -> bool:
         """Tell whether the model is still like this; takes microseconds."""
-        parts = self._members()
-        same = len(parts) == len(self._parts) and all(map(is_, parts, self._parts))
-        return same and self._read() == self._values
-
-    def _members(self) -> list[Any]:
-        return list(chain.from_iterable(map(dict.values, self._groups)))
+        for group, name, tensor, version, address in self._counted:
+            if (
+                group.get(name) is not tensor
+                or tensor._version != version
+                or tensor.data_ptr() != address
+            ):
+                return False
+        for group, name, part in self._parts:
+            if group.get(name) is not part:
+                return False
+        return self._read() == self._values
 
     def _read(self) -> list[list[Any]]:
         return [list(map(fact, things)) for fact, things in self._facts]

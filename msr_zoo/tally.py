@@ -32,15 +32,13 @@ class Tally:
             if isinstance(module, MSBlock)
             for i in (1, 2)
         }
-        self._calls: dict[torch.Size, Activity] = {}
+        self._calls: dict[tuple[torch.Size, int], Activity] = {}
 
     def add(self, activity: Activity, shape: torch.Size, counts: Mapping[str, Tensor]) -> None:
         """Add to `activity` a call with an input of `shape`, of these spikes (T,) of every LIF."""
-        call = self._calls.get(shape)
-        if call is None:
-            with torch.inference_mode(), record_activity(self._shadow) as call:
-                self._shadow(torch.empty(shape, device="meta"))
-            self._calls[shape] = call
+        steps = len(next(iter(counts.values())))
+        call = self._calls.get((shape, steps)) or self._of(shape, steps)
+        self._calls[shape, steps] = call
         for name, layer in call._neurons.items():
             mine = activity._neurons.setdefault(name, _Neurons())
             mine.counts.append(counts[name])
@@ -53,6 +51,14 @@ class Tally:
             if source is not None:
                 total.counts.append(counts[source])
                 total.fan_outs.append(weights.fan_outs[0])
+
+    def _of(self, shape: torch.Size, steps: int) -> Activity:
+        """What a call with an input of this shape does in every layer, but for the spikes."""
+        shadow = copy.copy(self._shadow)
+        shadow.num_steps = steps  # type: ignore[assignment]
+        with torch.inference_mode(), record_activity(shadow) as call:
+            shadow(torch.empty(shape, device="meta"))
+        return call
 
     @staticmethod
     def keep(activity: Activity, run: EngineRun) -> None:

@@ -47,6 +47,10 @@ def other_module(model: MSResNet) -> None:
     model.layer2[0].bn1 = copy.deepcopy(model.layer2[0].bn2)
 
 
+def another_block(model: MSResNet) -> None:
+    model.layer1.append(copy.deepcopy(model.layer1[0]))
+
+
 def running_statistics(model: MSResNet) -> None:
     model.layer1[0].bn1.running_mean.add_(0.3)
 
@@ -71,6 +75,7 @@ CHANGES = [
     other_data,
     other_parameter,
     other_module,
+    another_block,
     running_statistics,
     state_dict,
     round_trip,

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from msr_zoo import at_hand
-from msr_zoo.engine import EventEngine
 from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
 from msr_zoo.watch.trace import Source
 
@@ -90,7 +89,7 @@ class Recent(Generic[T]):
         return sum(self._size(value) for value in self._values.values())
 
 
-def model_bytes(loaded: tuple[nn.Module, Source, EventEngine | None]) -> int:
+def model_bytes(loaded: tuple[nn.Module, Source, object]) -> int:
     """Memory of a model, and about as much again where an engine has packed its weights."""
-    model, _, engine = loaded
-    return (1 + bool(engine)) * sum(p.numel() * p.element_size() for p in model.parameters())
+    model, _, counted = loaded
+    return (1 + bool(counted)) * sum(p.numel() * p.element_size() for p in model.parameters())

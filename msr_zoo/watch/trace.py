@@ -156,25 +156,25 @@ def trace(
     x: Tensor,
     source: Source,
     steps: int | None = None,
-    engine: EventEngine | None = None,
+    counted: tuple[EventEngine, Tally] | None = None,
 ) -> Trace:
     """Run a still picture (1, C, H, W) for `steps`, or event frames (1, T, C, H, W) as they are.
 
-    The model's `engine`, where given, runs it if it can. The model is left as it is, and may be
-    shared with other threads.
+    The model's engine, where given with a tally, runs it if it can. The model is left as it is, and
+    may be shared with other threads.
     """
     if steps is not None:
         # A shallow copy has the tensors of the model, and a number of steps of its own.
         model = copy.copy(model)
         model.num_steps = steps  # type: ignore[assignment]
     module: Any = model
-    if engine is None or engine.why_not:
+    if counted is None or counted[0].why_not:
         with record_activity(model, keep_spikes=True, keep_currents=True) as activity:
             logits = module.forward_steps(x)[:, 0]
     else:
+        engine, tally = counted
         run = engine.run(x, steps=steps, keep=True)
         activity = Activity()
-        tally = Tally(model)
         tally.add(activity, x.shape, run.counts)
         tally.keep(activity, run)
         spikes = run.spikes("lif").float()

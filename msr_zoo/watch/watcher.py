@@ -16,6 +16,7 @@ from msr_zoo.event_input import EventInput, read_recording
 from msr_zoo.events import Events
 from msr_zoo.predict import read_picture
 from msr_zoo.pretrained import WEIGHTS_NAME
+from msr_zoo.tally import Tally
 from msr_zoo.watch.recording import film
 from msr_zoo.watch.shelf import Recent, load, model_bytes
 from msr_zoo.watch.trace import Source, Trace, trace
@@ -44,8 +45,8 @@ class Request:
     length_ms: float = 0.0
 
 
-# A network, where it came from, and the engine that runs it if one can.
-_Loaded = tuple[nn.Module, Source, EventEngine | None]
+# A network, where it came from, and the engine that runs it if one can, with a tally.
+_Loaded = tuple[nn.Module, Source, tuple[EventEngine, Tally] | None]
 
 
 class Watcher:
@@ -72,7 +73,8 @@ class Watcher:
 
         def make() -> _Loaded:
             model, source = load(name, self.folders)
-            return model, source, None if why_not(model) else EventEngine(model)
+            counted = None if why_not(model) else (EventEngine(model), Tally(model))
+            return model, source, counted
 
         return self._models.get(_version(name), make)
 
@@ -93,14 +95,14 @@ class Watcher:
         return seen_by
 
     def _run(self, request: Request) -> Trace:
-        model, source, engine = self._loaded(request.model)
+        model, source, counted = self._loaded(request.model)
         module: Any = model
         if module.in_chans == 2:
             frames, _ = self.frames(model, request)
-            return trace(model, frames[None], source, engine=engine)
+            return trace(model, frames[None], source, counted=counted)
         image = read_picture(str(request.picture))
         x: Any = create_transform(**resolve_data_config(model=model))(image)
-        return trace(model, x[None], source, request.steps or None, engine)
+        return trace(model, x[None], source, request.steps or None, counted)
 
     def frames(self, model: nn.Module, request: Request) -> tuple[Tensor, tuple[int, int]]:
         """Frames (T, 2, H, W) of the window, and its interval in µs on the recording's clock."""

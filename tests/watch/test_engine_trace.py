@@ -11,6 +11,7 @@ from msr_zoo.engine import EventEngine
 from msr_zoo.kernels import native
 from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.predict import EXAMPLE
+from msr_zoo.tally import Tally
 from msr_zoo.watch.trace import Source, Trace, trace
 from msr_zoo.watch.watcher import Request, Watcher
 
@@ -40,7 +41,7 @@ def test_every_spike_and_potential_is_that_of_float64_where_float32_is_exact(nam
             reference.num_steps = steps
         with record_activity(reference, keep_spikes=True, keep_currents=True) as recorded:
             expected = reference.forward_steps(x.double())[:, 0].softmax(-1)
-    seen = trace(model, x, SOURCE, steps, EventEngine(model))
+    seen = trace(model, x, SOURCE, steps, (EventEngine(model), Tally(model)))
     assert seen.layers == list(recorded.rates)
     for layer in seen.layers:
         spikes = recorded.spikes(layer)[:, 0]
@@ -66,7 +67,10 @@ def same(mine: Trace, theirs: Trace) -> float:
 def test_float32_spikes_agree(name):
     model = described(lively(name).to(memory_format=torch.channels_last))
     x = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(1))
-    mine, theirs = trace(model, x, SOURCE, 4, EventEngine(model)), trace(model, x, SOURCE, 4)
+    mine, theirs = (
+        trace(model, x, SOURCE, 4, (EventEngine(model), Tally(model))),
+        trace(model, x, SOURCE, 4),
+    )
     assert same(mine, theirs) > 0.999
     assert mine.shapes == theirs.shapes
     assert mine.bytes() == theirs.bytes()
