@@ -23,8 +23,10 @@ from msr_zoo.registry import create_model, load_pretrained, model_info
 
 __all__ = ["EVENTS", "PICTURES", "UPRIGHT_EVENTS", "Finetuned", "Tuning", "finetune"]
 
-EVENTS = Tuning(epochs=48, early_epochs=32, lr=2e-2)
-UPRIGHT_EVENTS = Tuning(epochs=72, early_epochs=40, batch_size=32, lr=2e-2, average=0.99)
+EVENTS = Tuning(epochs=48, early_epochs=32, lr=2e-2, patience=12)
+UPRIGHT_EVENTS = Tuning(
+    epochs=72, early_epochs=40, batch_size=32, lr=2e-2, average=0.99, patience=20
+)
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
