@@ -85,6 +85,8 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "got ''", pictures, out, "--schedule", "")
     assert_refused(capsys, "crop of 64 px is larger", pictures, out, "--schedule", "1x1@64")
     assert_refused(capsys, "sgd or muon, got 'adam'", pictures, out, "--optimizer", "adam")
+    penalty = ("--rate-penalty", "1", "--model", "resnet_twin20")
+    assert_refused(capsys, "the model has no neuron", pictures, out, *penalty)
     shutil.rmtree(pictures / "test" / "bright")
     assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()
@@ -117,6 +119,8 @@ def test_two_processes_train_what_one_does(pictures, tmp_path):
     one, two = checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two")
     for key, value in one["model"].items():
         torch.testing.assert_close(value, two["model"][key], rtol=1e-3, atol=1e-5, msg=key)
+    # Loss and accuracy are those of all pictures, not of the first process's.
+    assert two["so_far"] == pytest.approx(one["so_far"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
@@ -136,6 +140,64 @@ def test_killed_run_goes_on_batch_for_batch(pictures, tmp_path, name):
     whole, killed = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed")
     for key, value in whole["model"].items():
         assert torch.equal(value, killed["model"][key]), key
+
+
+@pytest.mark.slow
+def test_processes_stop_together_and_go_on_from_what_the_first_one_saved(
+    pictures, tmp_path, start_two
+):
+    # Each has a disk of its own, and only the second one is told to stop.
+    given = ("--precision", "float32", "--optimizer", "sgd")
+    first, second = (
+        [SCRIPT, *arguments(pictures, tmp_path / name, *given)] for name in ("first", "second")
+    )
+    late = start_two(first, [*second, "--max-minutes", "1e-9"])
+    assert [process.wait(timeout=300) for process in late] == [0, 0]
+    assert checkpoint(tmp_path / "first")["step"] == 1
+    assert not (tmp_path / "second" / "last.pt").exists()
+
+    told = start_two([*first, "--save-every", "0"], second)
+    while checkpoint(tmp_path / "first")["step"] < 3:
+        assert told[1].poll() is None, "the run ended before it could be told to stop"
+        time.sleep(0.01)
+    told[1].send_signal(signal.SIGTERM)
+    assert [process.wait(timeout=300) for process in told] == [0, 0]
+    assert 3 <= checkpoint(tmp_path / "first")["step"] < 12
+
+    rest = start_two(first, second)
+    assert [process.wait(timeout=300) for process in rest] == [0, 0]
+    saved = checkpoint(tmp_path / "first")
+    assert saved["step"] == 12
+    assert [epoch["epoch"] for epoch in saved["history"]] == [1, 2]
+
+
+def test_run_ended_while_it_evaluates_is_evaluated_when_it_goes_on(pictures, tmp_path, monkeypatch):
+    train.main(arguments(pictures, tmp_path / "whole"))
+    evaluate = train.evaluate
+
+    def ended(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*given)
+
+    monkeypatch.setattr(train, "evaluate", ended)
+    train.main(arguments(pictures, tmp_path / "ended"))
+    saved = checkpoint(tmp_path / "ended")
+    assert (saved["step"], saved["history"]) == (6, [])
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    train.main(arguments(pictures, tmp_path / "ended"))
+    whole, ended = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "ended")
+    assert [{**epoch, "seconds": 0} for epoch in whole["history"]] == [
+        {**epoch, "seconds": 0} for epoch in ended["history"]
+    ]
+
+    # What a kill leaves behind is there before the evaluation begins.
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(arguments(pictures, tmp_path / "killed"))
+    assert checkpoint(tmp_path / "killed")["step"] == 6
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
