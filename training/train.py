@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from timm.optim import Muon
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
@@ -29,6 +29,7 @@ import msr_zoo
 from big_pages import restart_with_big_pages
 from data import Batches, channels_last, open_split
 from firing_rate import FiringRate
+from loss import Answers, cross_entropy
 from processes import Processes
 from provenance import provenance
 from recipes import RECIPES, Recipe
@@ -65,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     if recipe.optimizer not in ("sgd", "muon"):
         parser.error(f"optimizer must be sgd or muon, got {recipe.optimizer!r}")
+    if not 0 <= recipe.ema_decay < 1:
+        parser.error(f"ema_decay must be at least 0 and less than 1, got {recipe.ema_decay}")
 
     # Processes and device.
     processes = Processes.join()
@@ -98,7 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     net = net.to(device, memory_format=torch.channels_last)
     if world > 1:
         net = synchronise(net, device)
-    model = DistributedDataParallel(net) if world > 1 else net
+    average = ModelEmaV3(net, recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+    kept: Any = average.module if average else net
+    answers = Answers(net, recipe.tet)
+    model = DistributedDataParallel(answers) if world > 1 else answers
 
     # Optimizer. Batch-norm scales and biases are not decayed; Muon is for convolutions alone.
     by_dim: dict[int, list[nn.Parameter]] = {}
@@ -128,7 +134,9 @@ def main(arguments: list[str] | None = None) -> None:
     if saved := processes.load(checkpoint):
         if Recipe(**saved["recipe"]) != recipe:
             parser.error(f"{checkpoint} was made by another recipe; choose another --out")
-        net.load_state_dict(saved["model"])
+        kept.load_state_dict(saved["model"])
+        if average:
+            net.load_state_dict(saved["unaveraged"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
         start, history, so_far = saved["step"], saved["history"], saved["so_far"]
@@ -140,7 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
         if rank:
             return
         state = {
-            "model": net.state_dict(),
+            "model": kept.state_dict(),
+            "unaveraged": net.state_dict() if average else None,
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
             "step": step,
@@ -166,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     last_saved = time.monotonic()
     step = start
     for epoch in range(len(history), recipe.epochs):
-        net.num_steps = recipe.phase(epoch).num_steps
+        net.num_steps = kept.num_steps = recipe.phase(epoch).num_steps
         model.train()
         sums = torch.tensor(so_far, device=device)
         began, first = time.monotonic() - seconds, step - epoch * steps_per_epoch
@@ -186,16 +195,18 @@ def main(arguments: list[str] | None = None) -> None:
             images = channels_last(images)
             with autocast:
                 logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            loss = cross_entropy(logits, labels, recipe.label_smoothing)
             if penalty:
                 loss = loss + recipe.rate_penalty * penalty.take()
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            right = (logits.argmax(1) == labels).float().mean()
+            right = (logits.mean(0).argmax(1) == labels).float().mean()
             sums += torch.stack([loss.detach(), right])
             step += 1
+            if average:
+                average.update(net, step)
             # One process may be told to stop while another waits for its gradients.
             stop, due = processes.any(
                 step - start >= max_steps or time.monotonic() > deadline or bool(ending),
@@ -209,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
                 return
         # A resumed run finds the epoch's steps done, and evaluates.
         save(step, sums, time.monotonic() - began)
-        accuracy = evaluate(net, test_set, autocast, processes, ending)
+        accuracy = evaluate(kept, test_set, autocast, processes, ending)
         if accuracy is None:
             stopped(step)
             return

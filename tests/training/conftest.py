@@ -32,21 +32,21 @@ def pictures(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start_two():
-    """Start a Python command as two processes of one run, as torchrun would; ends what is left."""
+    """Start two Python commands as the processes of one run, as torchrun would."""
     started = []
 
-    def start(*commands):
+    def start(first, second):
         with socket.socket() as server:
             server.bind(("127.0.0.1", 0))
             port = server.getsockname()[1]
         paths = os.pathsep.join([str(TRAINING), os.environ.get("PYTHONPATH", "")])
         run = {"PYTHONPATH": paths, "WORLD_SIZE": "2"}
         run |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        for rank, command in enumerate(commands):
+        for rank, command in enumerate((first, second)):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
             command = [sys.executable, *map(str, command)]
             started.append(subprocess.Popen(command, env={**os.environ, **run, **place}))
-        return started
+        return started[-2:]
 
     yield start
     for process in started:
