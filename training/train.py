@@ -3,7 +3,8 @@
     python training/train.py cifar10-two-cores --out runs/msresnet20
     torchrun --nproc-per-node 8 training/train.py paper-imagenet --model msresnet104 --out runs/104
 
-Run again with the same --out, it goes on where the last checkpoint left off, batch for batch.
+Run again with the same --out, it goes on where the last checkpoint left off, batch for batch
+(pictures that timm's loader reads: on as many processors as before).
 """
 
 import argparse

@@ -111,6 +111,18 @@ def test_other_recipe_does_not_overwrite_a_run(pictures, tmp_path, capsys):
     assert_refused(capsys, "made by another recipe", pictures, tmp_path / "run", "--lr", "0.3")
 
 
+def test_checkpoint_from_before_a_field_of_the_recipe_goes_on(pictures, tmp_path):
+    out = tmp_path / "run"
+    train.main(arguments(pictures, out, "--max-steps", "1"))
+    saved = checkpoint(out)
+    for field in ("ema_decay", "tet", "cutout"):
+        del saved["recipe"][field]
+    del saved["unaveraged"], saved["seconds"]
+    torch.save(saved, out / "last.pt")
+    train.main(arguments(pictures, out, "--max-steps", "1"))
+    assert checkpoint(out)["step"] == 2
+
+
 def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     out = tmp_path / "run"
     assert_refused(capsys, "invalid float value", pictures, out, "--lr", "fast")
@@ -222,12 +234,15 @@ def test_run_ended_while_it_evaluates_is_evaluated_when_it_goes_on(pictures, tmp
     train.main(arguments(pictures, tmp_path / "ended"))
     saved = checkpoint(tmp_path / "ended")
     assert (saved["step"], saved["history"]) == (6, [])
+    trained = saved["seconds"]
     monkeypatch.setattr(train, "evaluate", evaluate)
     train.main(arguments(pictures, tmp_path / "ended"))
     whole, ended = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "ended")
     assert [{**epoch, "seconds": 0} for epoch in whole["history"]] == [
         {**epoch, "seconds": 0} for epoch in ended["history"]
     ]
+
+    assert ended["history"][0]["seconds"] > trained > 0
 
     # What a kill leaves behind is there before the evaluation begins.
     def killed(*given):
