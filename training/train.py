@@ -142,7 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
         scaler.load_state_dict(saved["scaler"])
         start, history, so_far = saved["step"], saved["history"], saved["so_far"]
         seconds = saved.get("seconds", 0.0)
-    out.mkdir(parents=True, exist_ok=True)
+    if rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
 
     def save(step: int, sums: Tensor, seconds: float) -> None:
         so_far = (processes.sum(sums) / world).tolist()
