@@ -98,11 +98,11 @@ CIFAR10_TWO_CORES = Recipe(
     warmup_epochs=0.6,
     crop_padding=4,
 )
-# Simulated recordings of CIFAR-10's pictures, for some minutes of one CPU core.
+# Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
     data="cifar10-events",
-    schedule="4x1",
+    schedule="24x1",
     batch_size=128,
     lr=0.02,
     weight_decay=0.05,
