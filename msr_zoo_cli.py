@@ -106,6 +106,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="length of a sample of a recording (default: 100, whole if shorter than a second)",
     )
+    finetune.add_argument(
+        "--num-steps",
+        type=int,
+        metavar="T",
+        help="frames that a recording's sample is cut into (default: 2; of pictures, the model's)",
+    )
     finetune.add_argument("--epochs", type=int, metavar="N", help="epochs at most")
     finetune.add_argument("--lr", type=float, metavar="X", help="learning rate")
     finetune.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")

@@ -139,6 +139,7 @@ def finetune(args: argparse.Namespace) -> int:
             test=args.test,
             by_time=args.by_time,
             window_us=args.window_ms and 1000 * args.window_ms,
+            num_steps=args.num_steps,
             changes=changes,
             seed=args.seed,
             report=lambda line: print(line, file=sys.stderr, flush=True),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.optim import param_groups_layer_decay
+from timm.optim import Muon, param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -82,6 +82,7 @@ def tune(
     draws = _draws(data, split, recipe.batch_size)
     model.to(memory_format=torch.channels_last)
 
+    optimizer: torch.optim.Optimizer
     optimizer = torch.optim.AdamW(classifier, lr=recipe.head_lr, weight_decay=0.0)
     for epoch in range(head):
         model.eval()  # batch norm keeps the statistics that it was pretrained with
@@ -92,7 +93,9 @@ def tune(
 
     decay = recipe.layer_decay if pretrained else 1.0
     groups = param_groups_layer_decay(model, recipe.weight_decay, layer_decay=decay)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr)
+    for group in groups:  # of one layer's parameters of one shape: Muon is for convolutions alone
+        group["use_fallback"] = group["params"][0].dim() < 4
+    optimizer = Muon(groups, recipe.lr, momentum=0.95, nesterov=True, ns_steps=3)
     average = ModelEmaV3(model, decay=recipe.average, use_warmup=True)
     best, best_loss, waited = model.state_dict(), float("inf"), 0
     for epoch in range(recipe.epochs):

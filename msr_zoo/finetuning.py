@@ -23,16 +23,22 @@ from msr_zoo.registry import create_model, load_pretrained, model_info
 
 __all__ = ["EVENTS", "PICTURES", "UPRIGHT_EVENTS", "Finetuned", "Tuning", "finetune"]
 
-EVENTS = Tuning(epochs=24, early_epochs=16, lr=4e-3)
-UPRIGHT_EVENTS = Tuning(epochs=24, early_epochs=16, batch_size=32, lr=3e-3)
+EVENTS = Tuning(epochs=48, early_epochs=32, lr=2e-2, patience=12)
+UPRIGHT_EVENTS = Tuning(
+    epochs=72, early_epochs=40, batch_size=32, lr=2e-2, average=0.99, patience=20
+)
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
         shift=10, flip=True, reverse=True, swap_polarity=True, rotate=180, scale=0.3, thin=0.5
     )
 )
-UPRIGHT = Motion(augmentation=Augmentation(shift=2, rotate=10, scale=0.15, thin=0.3))
-NUM_STEPS, SIDE = 2, 48  # of event frames
+UPRIGHT = Motion(
+    augmentation=Augmentation(
+        shift=2, rotate=15, scale=0.2, shear=0.3, drop_area=0.4, drop_time=0.3, thin=0.4
+    )
+)
+NUM_STEPS, SIDE = 2, 48  # of event frames, unless other steps are asked for
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ def finetune(
     test: str | None = None,
     by_time: bool = False,
     window_us: int | None = None,
+    num_steps: int | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     report: Callable[[str], None] | None = None,
@@ -70,7 +77,8 @@ def finetune(
     weights folder (default: msresnet20_dvs, or msresnet20.cifar10 for pictures); it starts from its
     weights, or with `pretrained` False from random ones. With `upright` nothing is turned far or
     mirrored in training, as for digits. Recordings are cut into windows of `window_us` (default:
-    100 ms, or whole if they last less than a second). `out` is new or empty (default: a folder here
+    100 ms, or whole if they last less than a second), and a window into `num_steps` frames (default:
+    2; of pictures, the model's own). `out` is new or empty (default: a folder here
     named after model and `root`). `changes` are other values for fields of the recipe, `EVENTS`,
     `UPRIGHT_EVENTS` or `PICTURES`; `report` gets a line for every epoch.
 
@@ -87,14 +95,14 @@ def finetune(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory(prefix="msr_zoo-") as cache:
         start = time.perf_counter()
-        network, started = _network(name, pictures, pretrained, seed, report)
+        network, started = _network(name, pictures, pretrained, num_steps, seed, report)
         data: Samples
         if pictures:
             data = Pictures(root, network, mirror=not upright)
         else:
             data = RecordedEvents(
                 root,
-                num_steps=NUM_STEPS,
+                num_steps=network.num_steps,
                 side=SIDE,
                 window_us=window_us,
                 motion=UPRIGHT if upright else MOTION,
@@ -158,12 +166,17 @@ def finetune(
 
 
 def _network(
-    name: str, pictures: bool, pretrained: bool, seed: int, report: Callable[[str], None]
+    name: str,
+    pictures: bool,
+    pretrained: bool,
+    num_steps: int | None,
+    seed: int,
+    report: Callable[[str], None],
 ) -> tuple[Any, bool]:
     """A model for pictures or event frames, with its weights where it has any; and if it has."""
-    channels: dict[str, Any] = {"in_chans": 3} if pictures else {"in_chans": 2}
-    if not pictures:
-        channels["num_steps"] = NUM_STEPS
+    channels: dict[str, Any] = {"in_chans": 3 if pictures else 2}
+    if num_steps is not None or not pictures:
+        channels["num_steps"] = NUM_STEPS if num_steps is None else num_steps
     registered = ":" not in name and os.sep not in name and not Path(name).is_dir()
     if registered and pretrained and not model_info(name).has_weights:
         report(f"there are no weights of {name} to start from, so it learns from nothing")

@@ -98,13 +98,15 @@ def test_recordings_become_a_model_that_predict_takes(capsys, tmp_path, recordin
         8,
         "--lr",
         0.02,
+        "--num-steps",
+        3,
     )
     status, printed, told = run(capsys, *argv)
     assert status == 0
     assert "epoch 1/10 (head alone)" in told
     assert "epoch 10/10" in told
     results = json.loads((out / "results.json").read_text())
-    assert results["split"] == "the session day1"
+    assert (results["split"], results["num_steps"]) == ("the session day1", 3)
     assert f"Accuracy    {results['top1'][0]:.1%}" in printed
     assert results["top1"][0] > 0.9
     assert {file.name for file in out.iterdir()} == {
@@ -192,6 +194,8 @@ def refused(capsys, tmp_path, *argv):
 def test_bad_input_gets_one_sentence(capsys, tmp_path, recordings, event_model):
     model = ("--model", event_model)
     assert "is not a folder" in refused(capsys, tmp_path, tmp_path / "nowhere")
+    told = refused(capsys, tmp_path, recordings, *model, "--num-steps", 0)
+    assert "num_steps must be at least 1, got 0" in told
     (tmp_path / "empty").mkdir()
     assert "holds no pictures or recordings" in refused(capsys, tmp_path, tmp_path / "empty")
     told = refused(capsys, tmp_path, recordings / "day0", *model)

@@ -31,6 +31,22 @@ def crop_flip(images: Tensor, size: tuple[int, int], shifts: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1)[tuple(i.to(device) for i in index)].permute(0, 3, 1, 2)
 
 
+def draw_centres(batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Rows (top, left) of integers (B, 2) for `cut_out`: any pixel of a picture."""
+    places = [torch.randint(0, side, (batch, 1), generator=generator) for side in size]
+    return torch.cat(places, 1)
+
+
+def cut_out(images: Tensor, side: int, centres: Tensor) -> Tensor:
+    """Hide a square of (B, C, H, W) with zeros, as much of it as lies in the picture."""
+    inside = []
+    for axis, length in enumerate(images.shape[2:]):
+        place = torch.arange(length) - centres[:, axis, None] + side // 2  # (B, length)
+        inside.append((place >= 0) & (place < side))
+    hidden = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images.masked_fill(hidden.to(images.device), 0)
+
+
 def draw_windows(
     batch: int, generator: torch.Generator, scale: tuple[float, float] = SCALE
 ) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from augment import crop_flip, draw_shifts, draw_windows, resized_crop
+from augment import crop_flip, cut_out, draw_centres, draw_shifts, draw_windows, resized_crop
 from pictures import Pictures, SizesDifferError, open_pictures
 from readers import TimmBatches, is_named
 from recipes import Recipe
@@ -66,10 +66,12 @@ def open_split(
     world: int = 1,
 ) -> Batches:
     """Batches of a recipe's data, cropped, flipped and normalised as the model's `cfg` asks."""
+    if recipe.cutout < 0:
+        raise ValueError(f"cutout must be at least 0 pixels, got {recipe.cutout}")
     splits = ("train",) if train else TEST_SPLITS
     sizes = [phase.size for phase in recipe.phases() if phase.size]
     if is_named(recipe.data):
-        _refuse_sizes(recipe, recipe.data, sizes)
+        _refuse_changes(recipe, recipe.data, sizes)
         return TimmBatches(recipe, cfg, recipe.data, splits, train, device, rank, world)
     sources = find_sources(recipe.data)
     if recipe.crop_padding and max(sizes, default=0) > min(cfg["input_size"][-2:]):
@@ -81,19 +83,23 @@ def open_split(
             if len(sources) > 1 or not sources[0].is_dir():
                 raise
             folder = str(sources[0])
-            _refuse_sizes(recipe, folder, sizes)
+            _refuse_changes(recipe, folder, sizes)
             return TimmBatches(recipe, cfg, folder, (split,), train, device, rank, world)
         except ValueError:
             if split == splits[-1]:
                 raise
         else:
             if recipe.data == "cifar10-events":
+                if recipe.cutout:
+                    raise ValueError("cifar10-events: cutout is for pictures, not for events")
                 return SimulatedEvents(recipe, pictures, train, device, rank, world)
             return MemoryBatches(recipe, cfg, pictures, train, device, rank, world)
     raise AssertionError("the last split returns or raises")
 
 
-def _refuse_sizes(recipe: Recipe, data: str, sizes: list[int]) -> None:
+def _refuse_changes(recipe: Recipe, data: str, sizes: list[int]) -> None:
+    if recipe.cutout:
+        raise ValueError(f"{data}: cutout is for pictures of one size, held in memory")
     if sizes:
         raise ValueError(
             f"{data}: pictures that timm reads are cut to the model's size alone, "
@@ -144,7 +150,12 @@ class MemoryBatches:
                 size = self.recipe.phase(epoch).size
                 generator = seeded(self.recipe.seed, epoch, batch)
                 images = self._augmented(images, (size, size) if size else self.size, generator)
-            yield (images.float() - self.mean) / self.std, self.labels[chosen]
+            images = (images.float() - self.mean) / self.std
+            if self.train and self.recipe.cutout:
+                shown = (images.shape[2], images.shape[3])
+                centres = draw_centres(self.recipe.batch_size, shown, generator)
+                images = cut_out(images, self.recipe.cutout, centres[self.rank :: self.world])
+            yield images, self.labels[chosen]
 
     def _augmented(
         self, images: Tensor, size: tuple[int, int], generator: torch.Generator

@@ -46,7 +46,6 @@ OBJECTS: dict[str, Any] = {
     "note": "real recordings of five hand-held objects before a DVS128, in two sessions with other "
     "distances and motions; they are their owners' and not part of this repository",
 }
-# These were made before there were weights pretrained on simulated events.
 SCRATCH = {"pretrained": False}
 CASES = {
     "dvs128-objects": Case(
@@ -71,7 +70,7 @@ CASES = {
         data="N-MNIST, 1,000 of the training samples",
         note="1,000 and 100 samples of the training and test splits of N-MNIST (Orchard et al., "
         "2015; CC BY-SA 4.0), event recordings of MNIST's digits",
-        options={**SCRATCH, "upright": True},
+        options={**SCRATCH, "upright": True, "num_steps": 3},  # a step a saccade
     ),
 }
 

@@ -10,14 +10,17 @@ class FiringRate:
     """Watches every LIF of a network; `take` gives the spikes a neuron a step of the last forward.
 
     The mean is over all neurons, samples and steps, and carries a gradient through the surrogate.
+    Raises ValueError for a network that has no LIF.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._sums: list[Tensor] = []
         self._neurons = 0
-        for module in network.modules():
-            if isinstance(module, LIF):
-                module.register_forward_hook(self._note)
+        neurons = [module for module in network.modules() if isinstance(module, LIF)]
+        if not neurons:
+            raise ValueError("rate_penalty asks for few spikes, but the model has no neuron")
+        for neuron in neurons:
+            neuron.register_forward_hook(self._note)
 
     def _note(self, module: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
         if module.training:

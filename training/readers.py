@@ -12,6 +12,7 @@ from timm.data import create_dataset, create_loader
 from torch import Tensor
 
 from recipes import Recipe
+from seeds import seeded
 
 # How timm names a reader, and the package that it needs: wds/FOLDER, hfds/NAME_OR_FOLDER.
 PACKAGES = {"wds": "webdataset", "hfds": "datasets"}
@@ -28,7 +29,9 @@ class TimmBatches:
     `data` is a folder of class folders, wds/ and a folder of webdataset shards with timm's
     _info.json, or hfds/ and what datasets.load_dataset takes. Shards hold class numbers (.cls),
     named by a line each in classes.txt beside them; without it they are those of the model's `cfg`.
-    Of `splits` the first that exists is taken; ValueError says that none does.
+    Of `splits` the first that exists is taken; ValueError says that none does. Order, crops and
+    flips depend on seed, epoch and the number of processors alone, so an epoch that begins with
+    its batch `first` has the rest of the same batches; it reads those before once more.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class TimmBatches:
         world: int,
     ) -> None:
         self.device, self.data = device, data
+        self.seed = (recipe.seed, rank)
         batch_size = recipe.batch_size // world
         self.dataset = _open(data, splits, train, batch_size)
         reader = self.dataset.reader
@@ -73,6 +77,8 @@ class TimmBatches:
             num_workers=workers,
             distributed=world > 1,
             use_prefetcher=False,
+            # Workers that stay draw on from the epoch before, which a resumed run has not had.
+            persistent_workers=False,
             device=device,
         )
 
@@ -80,9 +86,13 @@ class TimmBatches:
         return len(self.loader)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        if first == len(self):
+            return
         for ordered in (self.loader.sampler, self.dataset):
             if hasattr(ordered, "set_epoch"):
                 ordered.set_epoch(epoch)
+        # The loader and its workers draw their seeds from this one when the epoch begins.
+        torch.manual_seed(seeded(*self.seed, epoch).initial_seed())
         for images, labels in islice(self.loader, first, None):
             if int(labels.max()) >= len(self.classes):
                 raise ValueError(

@@ -27,6 +27,9 @@ class Recipe:
     warmup_epochs: float = 0.0
     nesterov: bool = False
     label_smoothing: float = 0.0
+    ema_decay: float = 0.0  # of the mean of the weights that is measured and kept; 0 keeps the last
+    tet: bool = False  # a loss of each step's logits (Deng et al., ICLR 2022), not of their mean
+    cutout: int = 0  # pixels of a side of a square that is hidden (DeVries and Taylor, 2017)
     crop_padding: int = 0  # pixels; 0 takes a random resized crop; not for simulated events
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
     rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
@@ -95,11 +98,11 @@ CIFAR10_TWO_CORES = Recipe(
     warmup_epochs=0.6,
     crop_padding=4,
 )
-# Simulated recordings of CIFAR-10's pictures, for some minutes of one CPU core.
+# Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
     data="cifar10-events",
-    schedule="4x1",
+    schedule="24x1",
     batch_size=128,
     lr=0.02,
     weight_decay=0.05,

@@ -99,7 +99,9 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     """A Hub card: what it is, data and licence, recipe, accuracy with n, rates, energy, limits."""
     name, recipe, activity = results["model"], training["recipe"], results["activity"]
     made, history = training["provenance"], training["history"]
-    minutes = sum(epoch["seconds"] for epoch in history) / 60
+    before = training.get("before")
+    earlier = before["history"] if before else []
+    minutes = sum(epoch["seconds"] for epoch in [*earlier, *history]) / 60
     by_step = ", ".join(f"{share:.2%}" for share in results["top1_by_step"])
     rates = ", ".join(
         f"{stage} {sum(rate) / len(rate):.3f}" for stage, rate in activity["stage_rates"].items()
@@ -107,7 +109,11 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     operations = activity["synaptic_operations"]
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
-    settings = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
+    settings = _settings(recipe)
+    if before:
+        settings = (
+            f"First {_settings(before['recipe'])}. Then, from the weights of that, {settings}"
+        )
     what = next(text for family, text in FAMILIES.items() if name.startswith(family))
     return f"""---
 license: apache-2.0
@@ -149,6 +155,10 @@ commit {results["commit"][:12]}; results.json holds all of it.
 Meant for pictures like those of its data set; it names one of its classes for any picture at all.
 The energy is a count of operations times a constant, not a measurement of a chip.
 {digest}"""
+
+
+def _settings(recipe: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
 
 
 if __name__ == "__main__":

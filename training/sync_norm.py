@@ -7,20 +7,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class _Mean(torch.autograd.Function):
-    """The mean over all processes; its gradient is the mean of theirs."""
+class _Gather(torch.autograd.Function):
+    """The tensors of all processes, stacked; the gradient of each sums what all made of it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total / dist.get_world_size()
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x)
+        return torch.stack(parts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         total = grads[0].clone()
         dist.all_reduce(total)
-        return total / dist.get_world_size()
+        return total[dist.get_rank()]
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -33,10 +33,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         x = input.float()
-        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-        mean, square = _Mean.apply(moments)
-        var = square - mean * mean
-        count = x.numel() // x.shape[1] * dist.get_world_size()
+        # The variance of all, from each one's own and from the spread of their means (Chan et al.,
+        # 1979): a mean square less a squared mean would lose it where the mean is large.
+        parts: Tensor = _Gather.apply(torch.stack(torch.var_mean(x, (0, 2, 3), correction=0)))
+        variances, means = parts.unbind(1)
+        mean = means.mean(0)
+        var = variances.mean(0) + means.var(0, correction=0)
+        count = x.numel() // x.shape[1] * len(parts)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -45,8 +48,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(var * count / (count - 1), self.momentum or 0.0)
         scale = self.weight * (var + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        y = x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        y = (x - mean.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return y.to(input.dtype)
 
 

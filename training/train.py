@@ -3,7 +3,8 @@
     python training/train.py cifar10-two-cores --out runs/msresnet20
     torchrun --nproc-per-node 8 training/train.py paper-imagenet --model msresnet104 --out runs/104
 
-Run again with the same --out, it goes on where the last checkpoint left off, batch for batch.
+Run again with the same --out, it goes on where the last checkpoint left off, batch for batch
+(pictures that timm's loader reads: on as many processors as before).
 """
 
 import argparse
@@ -18,9 +19,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from timm.optim import Muon
-from torch import nn
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -29,6 +30,8 @@ import msr_zoo
 from big_pages import restart_with_big_pages
 from data import Batches, channels_last, open_split
 from firing_rate import FiringRate
+from loss import Answers, cross_entropy
+from processes import Processes
 from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
@@ -64,20 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     if recipe.optimizer not in ("sgd", "muon"):
         parser.error(f"optimizer must be sgd or muon, got {recipe.optimizer!r}")
+    if not 0 <= recipe.ema_decay < 1:
+        parser.error(f"ema_decay must be at least 0 and less than 1, got {recipe.ema_decay}")
 
     # Processes and device.
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    cuda = torch.cuda.is_available()
-    device = (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
-    )
+    processes = Processes.join()
+    rank, world, device = processes.rank, processes.world, processes.device
+    torch.backends.cudnn.benchmark = True
     if recipe.batch_size % world:
         parser.error(f"a batch of {recipe.batch_size} does not divide among {world} processes")
-    if world > 1:
-        dist.init_process_group("nccl" if cuda else "gloo")
-    if cuda:
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
 
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
@@ -89,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
             for t in (True, False)
         )
+        penalty = FiringRate(net) if recipe.rate_penalty else None
     except (ValueError, OSError, RuntimeError) as error:
         parser.error(str(error))
     if test_set.classes != train_set.classes:
@@ -103,8 +102,10 @@ def main(arguments: list[str] | None = None) -> None:
     net = net.to(device, memory_format=torch.channels_last)
     if world > 1:
         net = synchronise(net, device)
-    model = DistributedDataParallel(net) if world > 1 else net
-    penalty = FiringRate(net) if recipe.rate_penalty else None
+    average = ModelEmaV3(net, recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+    kept: Any = average.module if average else net
+    answers = Answers(net, recipe.tet)
+    model = DistributedDataParallel(answers) if world > 1 else answers
 
     # Optimizer. Batch-norm scales and biases are not decayed; Muon is for convolutions alone.
     by_dim: dict[int, list[nn.Parameter]] = {}
@@ -130,27 +131,33 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Resume.
     checkpoint = out / "last.pt"
-    start, history, so_far = 0, [], (0.0, 0.0)
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved["recipe"] != dataclasses.asdict(recipe):
+    start, history, so_far, seconds = 0, [], (0.0, 0.0), 0.0
+    if saved := processes.load(checkpoint):
+        if Recipe(**saved["recipe"]) != recipe:
             parser.error(f"{checkpoint} was made by another recipe; choose another --out")
-        net.load_state_dict(saved["model"])
+        kept.load_state_dict(saved["model"])
+        if average:
+            net.load_state_dict(saved["unaveraged"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
         start, history, so_far = saved["step"], saved["history"], saved["so_far"]
-    out.mkdir(parents=True, exist_ok=True)
+        seconds = saved.get("seconds", 0.0)
+    if rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
 
-    def save(step: int, so_far: tuple[float, ...]) -> None:
+    def save(step: int, sums: Tensor, seconds: float) -> None:
+        so_far = (processes.sum(sums) / world).tolist()
         if rank:
             return
         state = {
-            "model": net.state_dict(),
+            "model": kept.state_dict(),
+            "unaveraged": net.state_dict() if average else None,
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
             "step": step,
             "history": history,
             "so_far": so_far,  # loss and share named right, summed over an unfinished epoch
+            "seconds": seconds,  # that it took
             "recipe": dataclasses.asdict(recipe),
             "classes": train_set.classes,
             "provenance": provenance(device, world),
@@ -158,19 +165,23 @@ def main(arguments: list[str] | None = None) -> None:
         torch.save(state, out / "last.tmp")
         os.replace(out / "last.tmp", checkpoint)
 
+    def stopped(step: int) -> None:
+        if rank == 0:
+            print(f"stopped after step {step}; the same command goes on from {checkpoint}")
+
     # Loop. SIGTERM (a machine about to be taken away) saves and ends.
-    ending = []
+    ending: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
     log = SummaryWriter(str(out)) if rank == 0 else None
     steps_per_epoch = len(train_set)
     last_saved = time.monotonic()
     step = start
     for epoch in range(len(history), recipe.epochs):
-        net.num_steps = recipe.phase(epoch).num_steps
+        net.num_steps = kept.num_steps = recipe.phase(epoch).num_steps
         model.train()
         sums = torch.tensor(so_far, device=device)
-        so_far = (0.0, 0.0)
-        began, first = time.monotonic(), step - epoch * steps_per_epoch
+        began, first = time.monotonic() - seconds, step - epoch * steps_per_epoch
+        so_far, seconds = (0.0, 0.0), 0.0
         batches = train_set.epoch(epoch, first)
         bar = tqdm(
             batches,
@@ -186,26 +197,36 @@ def main(arguments: list[str] | None = None) -> None:
             images = channels_last(images)
             with autocast:
                 logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            loss = cross_entropy(logits, labels, recipe.label_smoothing)
             if penalty:
                 loss = loss + recipe.rate_penalty * penalty.take()
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            right = (logits.argmax(1) == labels).float().mean()
+            right = (logits.mean(0).argmax(1) == labels).float().mean()
             sums += torch.stack([loss.detach(), right])
             step += 1
-            if step - start >= max_steps or time.monotonic() > deadline or ending:
-                save(step, tuple(sums.tolist()))
-                print(f"stopped after step {step}; the same command goes on from {checkpoint}")
-                return
-            if time.monotonic() - last_saved > save_every:
-                save(step, tuple(sums.tolist()))
+            if average:
+                average.update(net, step)
+            # One process may be told to stop while another waits for its gradients.
+            stop, due = processes.any(
+                step - start >= max_steps or time.monotonic() > deadline or bool(ending),
+                time.monotonic() - last_saved > save_every,
+            )
+            if stop or due:
+                save(step, sums, time.monotonic() - began)
                 last_saved = time.monotonic()
-        accuracy = evaluate(net, test_set, autocast)
-        seconds = time.monotonic() - began
-        mean_loss, train_accuracy = (sums / steps_per_epoch).tolist()
+            if stop:
+                stopped(step)
+                return
+        # A resumed run finds the epoch's steps done, and evaluates.
+        save(step, sums, time.monotonic() - began)
+        accuracy = evaluate(kept, test_set, autocast, processes, ending)
+        if accuracy is None:
+            stopped(step)
+            return
+        mean_loss, train_accuracy = (processes.sum(sums) / world / steps_per_epoch).tolist()
         history.append(
             {
                 "epoch": epoch + 1,
@@ -213,7 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "loss": mean_loss,
                 "train_top1": train_accuracy,  # while it learns, of augmented pictures
                 "top1": accuracy,
-                "seconds": seconds,
+                "seconds": time.monotonic() - began,
             }
         )
         if log:
@@ -222,9 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
             log.add_scalar("top1/train", train_accuracy, step)
             log.add_scalar("top1/test", accuracy, step)
             log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
-        save(step, (0.0, 0.0))
-    if world > 1:
-        dist.destroy_process_group()
+        save(step, torch.zeros_like(sums), 0.0)
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
@@ -236,20 +255,23 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, autocast: Any) -> float:
-    """Share of the split that the model names right, over all processes."""
+def evaluate(
+    model: nn.Module, batches: Batches, autocast: Any, processes: Processes, ending: list[bool]
+) -> float | None:
+    """Share of the split that the model names right, over all processes; None if one is ending."""
     model.eval()
     # Readers that must give all processes as many pictures show a few of them twice.
-    right_and_all = torch.zeros(2, dtype=torch.int64, device=next(model.parameters()).device)
+    right_all_cut = torch.zeros(3, dtype=torch.int64, device=processes.device)
     for images, labels in batches.epoch(0):
+        if ending:
+            right_all_cut[2] = 1
+            break
         with autocast:
             logits = model(channels_last(images))
-        right_and_all[0] += (logits.argmax(1) == labels).sum()
-        right_and_all[1] += len(labels)
-    if dist.is_initialized():
-        dist.all_reduce(right_and_all)
-    right, number = right_and_all.tolist()
-    return float(right / number)
+        right_all_cut[0] += (logits.argmax(1) == labels).sum()
+        right_all_cut[1] += len(labels)
+    right, number, cut = processes.sum(right_all_cut).tolist()
+    return None if cut else float(right / number)
 
 
 def _boolean(text: str) -> bool:
@@ -261,3 +283,5 @@ def _boolean(text: str) -> bool:
 if __name__ == "__main__":
     restart_with_big_pages()
     main()
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -35,13 +35,21 @@ def flip(events: Events, rng: Generator) -> Events:
     return replace(events, x=(events.width - 1 - events.x).astype(np.int16))
 
 
-def rotate(events: Events, rng: Generator, *, degrees: float, scale: float = 0.0) -> Events:
-    """Turn by up to ``degrees`` either way about the centre, and zoom by up to 1 ± ``scale``."""
+def rotate(
+    events: Events, rng: Generator, *, degrees: float, scale: float = 0.0, shear: float = 0.0
+) -> Events:
+    """Turn by up to ``degrees`` either way about the centre, and zoom by up to 1 ± ``scale``.
+
+    Before that, rows move by up to ``shear`` of their distance from the middle, as in slanted
+    writing. An event is taken to lie anywhere in its pixel, or zooming in would leave gaps.
+    """
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     zoom = 1.0 + rng.uniform(-scale, scale)
+    slant = rng.uniform(-shear, shear)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     x0, y0 = (events.width - 1) / 2, (events.height - 1) / 2
-    x, y = events.x - x0, events.y - y0
+    y = events.y - y0 + rng.random(len(events)) - 0.5
+    x = events.x - x0 + rng.random(len(events)) - 0.5 + slant * y
     new_x, new_y = cos * x - sin * y + x0, sin * x + cos * y + y0
     return _moved(events, np.rint(new_x).astype(np.int64), np.rint(new_y).astype(np.int64))
 
@@ -159,6 +167,7 @@ class Augmentation:
     swap_polarity: bool = False
     rotate: float = 0.0
     scale: float = 0.0
+    shear: float = 0.0
     drop_time: float = 0.0
     drop_area: float = 0.0
     drop_polarity: float = 0.0
@@ -172,8 +181,8 @@ class Augmentation:
             events = reverse(events, rng)
         if self.swap_polarity:
             events = swap_polarity(events, rng)
-        if self.rotate or self.scale:
-            events = rotate(events, rng, degrees=self.rotate, scale=self.scale)
+        if self.rotate or self.scale or self.shear:
+            events = rotate(events, rng, degrees=self.rotate, scale=self.scale, shear=self.shear)
         if self.shift:
             events = shift(events, rng, pixels=self.shift)
         if self.drop_time:

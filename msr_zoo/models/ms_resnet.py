@@ -259,11 +259,16 @@ class MSResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
-    def forward_steps(self, x: Tensor) -> Tensor:
-        """Logits (T, B, classes) as they stand after each step; the last are those of `forward`."""
+    def forward_steps(self, x: Tensor, cumulative: bool = True) -> Tensor:
+        """Logits (T, B, classes) as they stand after each step; the last are those of `forward`.
+
+        Not cumulative, they are of each step's own spikes, and their mean is what `forward` gives.
+        """
         spikes = self._spikes(x)
-        steps = torch.arange(1, len(spikes) + 1, device=x.device).view(-1, 1, 1, 1, 1)
-        return fold(self.forward_head, spikes.cumsum(0) / steps)
+        if cumulative:
+            steps = torch.arange(1, len(spikes) + 1, device=x.device).view(-1, 1, 1, 1, 1)
+            spikes = spikes.cumsum(0) / steps
+        return fold(self.forward_head, spikes)
 
     def forward_intermediates(
         self,

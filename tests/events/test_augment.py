@@ -1,5 +1,7 @@
 """Augmentations: what each leaves as it is, and that a seed repeats it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ EVENTS = random_events(4000, width=128, height=96)
 CALLS = {
     "shift": lambda e, r: a.shift(e, r, pixels=9),
     "flip": a.flip,
-    "rotate": lambda e, r: a.rotate(e, r, degrees=20, scale=0.2),
+    "rotate": lambda e, r: a.rotate(e, r, degrees=20, scale=0.2, shear=0.2),
     "drop_time": lambda e, r: a.drop_time(e, r, fraction=0.5),
     "drop_area": lambda e, r: a.drop_area(e, r, fraction=0.5),
     "drop_polarity": lambda e, r: a.drop_polarity(e, r, fraction=0.5),
@@ -22,7 +24,7 @@ CALLS = {
     "jitter_time": lambda e, r: a.jitter_time(e, r, sigma_us=500),
     "event_mix": lambda e, r: event_mix(e, random_events(3000, width=128, height=96, seed=1), r)[0],
     "all": Augmentation(
-        shift=5, flip=True, rotate=10, scale=0.1, drop_time=0.2, drop_area=0.2,
+        shift=5, flip=True, rotate=10, scale=0.1, shear=0.1, drop_time=0.2, drop_area=0.2,
         drop_polarity=0.2, thin=0.2, reverse=True, swap_polarity=True, jitter_us=100,
     ),
 }  # fmt: skip
@@ -72,16 +74,37 @@ def test_flip_mirrors_in_half_of_the_calls():
     assert 70 < sum(mirrored) < 130
 
 
-def test_a_right_angle_turns_the_axes(monkeypatch):
+class Highest:
+    """The highest of every range, and the place of an event in its pixel drawn."""
+
+    def uniform(self, low, high):
+        return high
+
+    def random(self, size):
+        return rng().random(size)
+
+
+def test_a_right_angle_turns_the_axes():
     square = random_events(500, width=65, height=65)
-
-    class Fixed:
-        def uniform(self, low, high):
-            return high
-
-    out = a.rotate(square, Fixed(), degrees=90)
+    out = a.rotate(square, Highest(), degrees=90)
     np.testing.assert_array_equal(out.x, 64 - square.y)
     np.testing.assert_array_equal(out.y, square.x)
+
+
+def test_zooming_in_leaves_no_gaps_and_shear_moves_rows():
+    grid = np.indices((65, 65)).reshape(2, -1)
+    events = random_events(60 * 65 * 65, width=65, height=65)
+    y, x = np.repeat(grid, 60, axis=1).astype(np.int16)
+    everywhere = replace(events, x=x, y=y)  # 60 events a pixel
+    out = a.rotate(everywhere, Highest(), degrees=0, scale=0.5)
+    counts = np.zeros((65, 65), int)
+    np.add.at(counts, (out.y, out.x), 1)
+    assert counts.min() > 0  # 60 / 1.5² of them on average
+    column = everywhere[everywhere.x == 32]
+    out = a.rotate(column, Highest(), degrees=0, shear=0.5)
+    far = np.abs(out.x - (32 + 0.5 * (out.y - 32.0)))
+    assert far.max() < 1.3  # half a pixel, half of a half, and the rounding
+    assert out.x.max() > 45
 
 
 def test_drops_leave_out_what_they_say():

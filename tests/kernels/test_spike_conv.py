@@ -78,6 +78,21 @@ def test_equals_conv2d_in_lower_precision(dtype, memory_format):
     assert_same(*pair(16, 8, 3, padding=1, dtype=dtype), x, tolerance)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, CL])
+def test_bfloat16_gradients_of_one_pixel_are_made_of_it_alone(memory_format):
+    # torch's own are so only where memory happens to hold zeros; what it frees here holds NaN.
+    ours = pair(32, 64, 3, padding=1, stride=2, dtype=torch.bfloat16)[0]
+    exact = pair(32, 64, 3, padding=1, stride=2, dtype=torch.bfloat16)[1].double()
+    x = spikes(6, 32, 1, 1).to(memory_format=memory_format).requires_grad_()
+    expected = run(exact, x)
+    for _ in range(40):
+        junk = torch.full((2**20,), float("nan"), dtype=torch.bfloat16)
+        del junk
+        ours.weight.grad = None
+        for result, value in zip(run(ours, x.bfloat16()), expected, strict=True):
+            torch.testing.assert_close(result.double(), value, rtol=0.02, atol=0.02)
+
+
 def test_equals_conv2d_on_a_slice_and_on_an_expanded_input():
     ours, theirs = pair(3, 4, 3, padding=1)
     for x in (spikes(2, 6, 7, 7)[:, ::2], spikes(1, 3, 7, 7).expand(4, -1, -1, -1)):

@@ -166,6 +166,9 @@ def test_steps_are_what_shorter_calls_give(name, shape):
     x = torch.randn(shape, dtype=torch.float64)
     steps = model.forward_steps(x)
     torch.testing.assert_close(steps[-1], model(x), rtol=1e-9, atol=1e-12)
+    each = model.forward_steps(x, cumulative=False)
+    for t in range(len(steps)):
+        torch.testing.assert_close(each[: t + 1].mean(0), steps[t], rtol=1e-9, atol=1e-12)
     if len(shape) == 5:
         assert len(steps) == 4
         for t in range(4):

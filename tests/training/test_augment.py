@@ -1,6 +1,6 @@
 import torch
 
-from augment import crop_flip, draw_shifts, draw_windows, resized_crop
+from augment import crop_flip, cut_out, draw_centres, draw_shifts, draw_windows, resized_crop
 
 
 def test_crop_is_a_window_of_the_picture_or_its_mirror():
@@ -46,3 +46,18 @@ def test_resized_crop_stays_inside_and_has_the_asked_size():
     cropped = resized_crop(images, (8, 12), draw_windows(16, torch.Generator().manual_seed(0)))
     assert cropped.shape == (16, 3, 8, 12)
     assert torch.allclose(cropped, torch.tensor(7.0))
+
+
+def test_cut_out_hides_a_square_and_what_of_it_lies_outside_is_lost():
+    centres = draw_centres(200, (5, 7), torch.Generator().manual_seed(0))
+    assert centres.amin(0).tolist() == [0, 0]
+    assert centres.amax(0).tolist() == [4, 6]
+    for side in (1, 2, 3):
+        images = cut_out(torch.ones(200, 2, 5, 7), side, centres)
+        for image, (top, left) in zip(images, centres.tolist(), strict=True):
+            expected = torch.ones(5, 7)
+            for y in range(top - side // 2, top - side // 2 + side):
+                for x in range(left - side // 2, left - side // 2 + side):
+                    if 0 <= y < 5 and 0 <= x < 7:
+                        expected[y, x] = 0
+            assert torch.equal(image, expected.expand(2, 5, 7))

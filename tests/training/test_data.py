@@ -71,6 +71,28 @@ def test_crop_of_the_whole_picture_is_padded_with_black(pictures):
     assert torch.isclose(edges, black).all(2).any()
 
 
+def test_cutout_hides_squares_from_training_alone(pictures):
+    options = {"cutout": 5, "crop_padding": 0}
+    plain = opened(pictures, train=True, crop_padding=0)
+    for (images, _), (cut, _) in zip(
+        plain.epoch(1), opened(pictures, train=True, **options).epoch(1), strict=True
+    ):
+        hidden = cut != images
+        assert (cut[hidden] == 0).all()
+        # Up to 5 × 5 of 16 × 16 pixels, at least 3 × 3 where the square hangs over a corner.
+        assert all(9 <= number <= 25 for number in hidden.any(1).sum((1, 2)).tolist())
+    test, same = (opened(pictures, train=False, **o).epoch(0) for o in (options, {}))
+    assert torch.equal(next(test)[0], next(same)[0])
+
+
+def test_cutout_is_refused_where_it_would_do_nothing(pictures):
+    with pytest.raises(ValueError, match="cutout must be at least 0 pixels, got -1"):
+        opened(pictures, train=True, cutout=-1)
+    Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
+    with pytest.raises(ValueError, match="cutout is for pictures of one size"):
+        opened(pictures, train=True, crop_padding=0, schedule="1x1", cutout=4)
+
+
 def test_pictures_of_many_sizes_have_no_phases(pictures):
     Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
     with pytest.raises(ValueError, match="cut to the model's size alone"):

@@ -82,20 +82,18 @@ def test_the_study_compares_starts(case, monkeypatch):
     calls = []
     finetune = finetune_weights.msr_zoo.finetune
 
-    def watched(root, *, pretrained, changes, **kwargs):
-        calls.append((pretrained, changes["epochs"]))
-        return finetune(root, pretrained=False, changes=changes, **kwargs)
+    def watched(root, *, changes, **kwargs):
+        calls.append((kwargs.get("model"), kwargs["pretrained"], changes))
+        return finetune(root, changes={**changes, "early_epochs": 0}, **kwargs)
 
     monkeypatch.setattr(finetune_weights.msr_zoo, "finetune", watched)
-    case_options = {"changes": None, "pretrained": None}
-    for one in finetune_weights.CASES.values():
-        for key in case_options:
-            one.options.pop(key)
     out = case / "pretraining.json"
     argv = ["sides", "--seeds", "0", "--epochs", "1", "--runs", str(case / "p"), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["pretraining.py", *argv])
     pretraining.main()
     runs = json.loads(out.read_text())["runs"]
     assert [(run["start"], run["epochs"]) for run in runs] == [("pretrained", 1), ("scratch", 1)]
-    assert calls == [(True, 1), (False, 1)]
+    weights = "msresnet20_dvs.cifar10_events"
+    assert calls == [(weights, True, {"epochs": 1}), (None, False, {"epochs": 1})]
+    assert [run["model"] for run in runs] == [weights, "msresnet20_dvs"]
     assert all(run["mean"] == run["top1"][0] for run in runs)

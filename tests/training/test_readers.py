@@ -86,6 +86,29 @@ def test_an_epoch_has_as_many_batches_as_it_says(shards):
     assert 0.3 < torch.cat(labels).float().mean() < 0.7
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+@pytest.mark.parametrize("kind", ["shards", "folder"])
+def test_a_resumed_epoch_goes_on_with_the_batches_it_would_have_had(
+    kind, shards, pictures, monkeypatch
+):
+    monkeypatch.setattr("readers.processors", lambda: 2)
+    if kind == "folder":
+        Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
+    data = f"wds/{shards}" if kind == "shards" else str(pictures)
+    options = {"train": True, "batch_size": 4, "crop_padding": 0}
+    never_stopped = opened(data, **options)
+    assert isinstance(never_stopped, TimmBatches)
+    whole = [list(never_stopped.epoch(epoch)) for epoch in (0, 1)]
+    torch.manual_seed(12345)  # what else is drawn in between changes nothing
+    resumed = list(opened(data, **options).epoch(1, first=3))
+    assert len(resumed) == len(whole[1]) - 3
+    for (images, labels), (same, theirs) in zip(whole[1][3:], resumed, strict=True):
+        assert torch.equal(labels, theirs)
+        assert torch.equal(images, same)
+    assert not torch.equal(whole[0][0][0], whole[1][0][0])
+    assert list(never_stopped.epoch(0, first=len(never_stopped))) == []
+
+
 def test_shards_train_and_go_on(shards, tmp_path):
     data = f"wds/{shards}"
     given = arguments(data, tmp_path / "run", "--schedule", "2x1", "--crop-padding", "0")

@@ -35,6 +35,25 @@ def test_exported_weights_are_those_of_the_run_rounded_once(weights, tmp_path):
         assert torch.equal(value, saved[key].half().float() if half else saved[key]), key
 
 
+def test_weights_that_were_trained_on_keep_what_was_before(
+    weights, pictures, tmp_path, monkeypatch
+):
+    run, folder = tmp_path / "again", tmp_path / "msresnet20.again"
+    start = ["--model", f"local-dir:{weights}", "--pretrained", "true"]
+    train.main([*arguments(pictures, run), *start])
+    monkeypatch.setattr(sys, "argv", ["export.py", str(run), "--out", str(folder)])
+    export.main()
+    training = json.loads((folder / "training.json").read_text())
+    assert training["before"] == json.loads((weights / "training.json").read_text())
+    results = json.loads((weights / "results.json").read_text())
+    for epoch, seconds in zip((training, training["before"]), (60, 600), strict=True):
+        epoch["history"] = [{"seconds": seconds}]
+    card = report.card(results, training)
+    assert "First data" in card
+    assert "Then, from the weights of that, data" in card
+    assert "in 11 minutes" in card
+
+
 def test_size_on_disk_is_known_before_it_is_written(weights):
     model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
     stored = load_file(weights / "model.safetensors").values()

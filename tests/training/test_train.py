@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 
 import msr_zoo
 import train
@@ -42,14 +43,18 @@ def test_run_learns_and_says_how_it_was_made(pictures, tmp_path):
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
 
 
-def test_stopped_run_goes_on_batch_for_batch(pictures, tmp_path):
-    train.main(arguments(pictures, tmp_path / "whole"))
+@pytest.mark.parametrize(
+    "options", [(), ("--ema-decay", "0.9", "--tet", "true", "--cutout", "4")], ids=["plain", "all"]
+)
+def test_stopped_run_goes_on_batch_for_batch(pictures, tmp_path, options):
+    train.main(arguments(pictures, tmp_path / "whole", *options))
     for _ in range(3):  # 12 steps in parts of 5
-        train.main(arguments(pictures, tmp_path / "parts", "--max-steps", "5"))
+        train.main(arguments(pictures, tmp_path / "parts", *options, "--max-steps", "5"))
     whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
     assert whole["step"] == parts["step"]
-    for key, value in whole["model"].items():
-        assert torch.equal(value, parts["model"][key]), key
+    for which in ("model", "unaveraged") if options else ("model",):
+        for key, value in whole[which].items():
+            assert torch.equal(value, parts[which][key]), key
     for epoch, same in zip(whole["history"], parts["history"], strict=True):
         assert {**epoch, "seconds": 0} == {**same, "seconds": 0}
 
@@ -61,6 +66,37 @@ def test_run_stopped_at_the_end_of_an_epoch_is_finished_by_the_next(pictures, tm
     saved = checkpoint(tmp_path / "run")
     assert saved["step"] == 12
     assert [epoch["epoch"] for epoch in saved["history"]] == [1, 2]
+
+
+def test_mean_of_the_weights_is_measured_and_kept(pictures, tmp_path, monkeypatch):
+    weights, measured = [], []
+    update, evaluate = ModelEmaV3.update, train.evaluate
+
+    def watched(average, model, step):
+        weights.append({k: v.double().clone() for k, v in model.state_dict().items()})
+        update(average, model, step)
+
+    def seen(model, *given):
+        measured.append({k: v.clone() for k, v in model.state_dict().items()})
+        return evaluate(model, *given)
+
+    monkeypatch.setattr(ModelEmaV3, "update", watched)
+    monkeypatch.setattr(train, "evaluate", seen)
+    options = ("--ema-decay", "0.6", "--precision", "float32")
+    train.main(arguments(pictures, tmp_path / "run", *options))
+    saved = checkpoint(tmp_path / "run")
+    assert len(weights) == 12
+    for key, value in saved["model"].items():
+        mean = weights[0][key]
+        for number, new in enumerate(weights[1:], start=1):
+            decay = min(
+                0.6, 1 - (1 + number) ** (-2 / 3)
+            )  # no longer a memory than there are steps
+            mean = decay * mean + (1 - decay) * new[key]
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), mean, rtol=1e-4, atol=1e-6, msg=key)
+        assert torch.equal(value, measured[-1][key])
+        assert torch.equal(saved["unaveraged"][key], weights[-1][key].to(value.dtype))
 
 
 def assert_refused(capsys, sentence, *given):
@@ -75,6 +111,18 @@ def test_other_recipe_does_not_overwrite_a_run(pictures, tmp_path, capsys):
     assert_refused(capsys, "made by another recipe", pictures, tmp_path / "run", "--lr", "0.3")
 
 
+def test_checkpoint_from_before_a_field_of_the_recipe_goes_on(pictures, tmp_path):
+    out = tmp_path / "run"
+    train.main(arguments(pictures, out, "--max-steps", "1"))
+    saved = checkpoint(out)
+    for field in ("ema_decay", "tet", "cutout"):
+        del saved["recipe"][field]
+    del saved["unaveraged"], saved["seconds"]
+    torch.save(saved, out / "last.pt")
+    train.main(arguments(pictures, out, "--max-steps", "1"))
+    assert checkpoint(out)["step"] == 2
+
+
 def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     out = tmp_path / "run"
     assert_refused(capsys, "invalid float value", pictures, out, "--lr", "fast")
@@ -85,6 +133,9 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "got ''", pictures, out, "--schedule", "")
     assert_refused(capsys, "crop of 64 px is larger", pictures, out, "--schedule", "1x1@64")
     assert_refused(capsys, "sgd or muon, got 'adam'", pictures, out, "--optimizer", "adam")
+    penalty = ("--rate-penalty", "1", "--model", "resnet_twin20")
+    assert_refused(capsys, "the model has no neuron", pictures, out, *penalty)
+    assert_refused(capsys, "less than 1, got 1.0", pictures, out, "--ema-decay", "1")
     shutil.rmtree(pictures / "test" / "bright")
     assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()
@@ -117,6 +168,8 @@ def test_two_processes_train_what_one_does(pictures, tmp_path):
     one, two = checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two")
     for key, value in one["model"].items():
         torch.testing.assert_close(value, two["model"][key], rtol=1e-3, atol=1e-5, msg=key)
+    # Loss and accuracy are those of all pictures, not of the first process's.
+    assert two["so_far"] == pytest.approx(one["so_far"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
@@ -136,6 +189,69 @@ def test_killed_run_goes_on_batch_for_batch(pictures, tmp_path, name):
     whole, killed = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed")
     for key, value in whole["model"].items():
         assert torch.equal(value, killed["model"][key]), key
+
+
+@pytest.mark.slow
+def test_processes_stop_together_and_go_on_from_what_the_first_one_saved(
+    pictures, tmp_path, start_two
+):
+    # Each has a disk of its own, and only the second one is told to stop.
+    given = ("--precision", "float32", "--optimizer", "sgd", "--schedule", "20x1")
+    first, second = (
+        [SCRIPT, *arguments(pictures, tmp_path / name, *given)] for name in ("first", "second")
+    )
+    late = start_two(first, [*second, "--max-minutes", "1e-9"])
+    assert [process.wait(timeout=300) for process in late] == [0, 0]
+    assert checkpoint(tmp_path / "first")["step"] == 1
+    assert not (tmp_path / "second" / "last.pt").exists()
+
+    told = start_two([*first, "--save-every", "0"], second)
+    while checkpoint(tmp_path / "first")["step"] < 3:
+        assert told[1].poll() is None, "the run ended before it could be told to stop"
+        time.sleep(0.01)
+    told[1].send_signal(signal.SIGTERM)
+    assert [process.wait(timeout=300) for process in told] == [0, 0]
+    reached = checkpoint(tmp_path / "first")["step"]
+    assert 3 <= reached < 120
+
+    more = ("--max-steps", "6")
+    rest = start_two([*first, *more], [*second, *more])
+    assert [process.wait(timeout=300) for process in rest] == [0, 0]
+    saved = checkpoint(tmp_path / "first")
+    assert saved["step"] == reached + 6
+    assert len(saved["history"]) == (reached + 5) // 6
+
+
+def test_run_ended_while_it_evaluates_is_evaluated_when_it_goes_on(pictures, tmp_path, monkeypatch):
+    train.main(arguments(pictures, tmp_path / "whole"))
+    evaluate = train.evaluate
+
+    def ended(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*given)
+
+    monkeypatch.setattr(train, "evaluate", ended)
+    train.main(arguments(pictures, tmp_path / "ended"))
+    saved = checkpoint(tmp_path / "ended")
+    assert (saved["step"], saved["history"]) == (6, [])
+    trained = saved["seconds"]
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    train.main(arguments(pictures, tmp_path / "ended"))
+    whole, ended = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "ended")
+    assert [{**epoch, "seconds": 0} for epoch in whole["history"]] == [
+        {**epoch, "seconds": 0} for epoch in ended["history"]
+    ]
+
+    assert ended["history"][0]["seconds"] > trained > 0
+
+    # What a kill leaves behind is there before the evaluation begins.
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(arguments(pictures, tmp_path / "killed"))
+    assert checkpoint(tmp_path / "killed")["step"] == 6
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():

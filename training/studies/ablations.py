@@ -35,6 +35,9 @@ CHANGES: dict[str, list[str]] = {
     "batch 256": ["--batch-size", "256"],
     "half the epochs at 32 px": ["--schedule", "1x1"],
     "half the epochs at T 2": ["--schedule", "1x2@24"],
+    "half the epochs at T 2, a loss of each step (TET)": ["--schedule", "1x2@24", "--tet", "true"],
+    "mean of the weights, decay 0.99": ["--ema-decay", "0.99"],
+    "cutout of 8 px": ["--cutout", "8"],
 }
 
 

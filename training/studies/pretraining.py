@@ -2,9 +2,9 @@
 
     python training/studies/pretraining.py dvs128-objects
 
-Every run is `msr_zoo.finetune` with its defaults, from the weights that the wheel ships or from
-random ones; from random ones the head is not trained alone first. The shorter budgets have fewer
-epochs. Writes results/pretraining.json.
+Every run is `msr_zoo.finetune` as training/finetune_weights.py calls it, from the weights that the
+wheel ships or from random ones; from random ones the head is not trained alone first. The shorter
+budgets have fewer epochs. Writes results/pretraining.json.
 """
 
 import argparse
@@ -20,9 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msr_zoo
 from finetune_weights import CASES, unpacked
 from provenance import provenance
+from studies.runs import write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
-STARTS = {"pretrained": True, "scratch": False}
+STARTS: dict[str, dict[str, Any]] = {
+    "pretrained": {"model": "msresnet20_dvs.cifar10_events", "pretrained": True},
+    "scratch": {"pretrained": False},
+}
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
     for name in options.cases:
         root = unpacked(CASES[name], options.runs)
         for epochs in options.epochs:
-            for start, pretrained in STARTS.items():
+            for start, begin in STARTS.items():
                 folders = [options.runs / f"{name}-{start}-{epochs}-{s}" for s in options.seeds]
                 for seed, folder in zip(options.seeds, folders, strict=True):
                     if folder.exists():
@@ -47,10 +51,8 @@ def main() -> None:
                     msr_zoo.finetune(
                         root,
                         out=folder,
-                        pretrained=pretrained,
-                        changes={"epochs": epochs},
                         seed=seed,
-                        **CASES[name].options,
+                        **{**CASES[name].options, **begin, "changes": {"epochs": epochs}},
                     )
                 runs.append({"case": name, "epochs": epochs, "start": start, **summary(folders)})
                 print(json.dumps(runs[-1]), flush=True)
@@ -62,7 +64,7 @@ def main() -> None:
         **provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "runs": runs,
     }
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_whole(options.out, json.dumps(results, indent=1) + "\n")
 
 
 def summary(folders: list[Path]) -> dict[str, Any]:
