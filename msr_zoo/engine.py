@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import torch
@@ -117,7 +117,9 @@ class EventEngine:
         """
         # The kernels read and write float32, whatever autocast would make of the stem's output.
         with torch.autocast("cpu", enabled=False):
-            self._latest = run = self._run(x, steps, keep)
+            run = self._run(x, steps, keep)
+        # What was kept is the caller's alone.
+        self._latest = replace(run, currents={}, _fired={}) if keep else run
         return run
 
     def _run(self, x: Tensor, shown: int | None, keep: bool) -> EngineRun:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,27 @@ def test_torch_and_the_engine_give_one_answer(predictor):
     assert list(fast.labels.values()) == pytest.approx(list(exact.labels.values()), abs=1e-3)
     assert fast.activity.total.mac == exact.activity.total.mac
     assert fast.activity.total.joules == pytest.approx(exact.activity.total.joules, rel=1e-3)
+
+
+def test_threads_that_share_a_predictor_get_their_own_activity(predictor):
+    images = [Image.new("RGB", (32, 32), colour) for colour in ("white", "teal", "black")]
+    alone = [predictor(image).as_dict() for image in images]
+    assert len({found["firing_rate"] for found in alone}) == len(images)
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(4):
+            assert [found.as_dict() for found in pool.map(predictor, images)] == alone
+
+
+def test_weights_that_change_are_those_that_answer():
+    torch.manual_seed(0)
+    model = msr_zoo.create_model("msresnet20", num_steps=2, zero_init_last=False)
+    predictor = Predictor(model)
+    before = predictor(EXAMPLE)
+    with torch.no_grad():
+        model.layer3[0].conv1.weight.neg_()
+    after, exact = predictor(EXAMPLE), predictor(EXAMPLE, keep_spikes=True)
+    assert dict(after.labels) != dict(before.labels)
+    assert dict(after.labels) == pytest.approx(dict(exact.labels), abs=1e-3)
 
 
 def moving_dot(milliseconds: int = 250) -> Events:

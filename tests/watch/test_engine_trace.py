@@ -1,6 +1,7 @@
 """What the page shows of a network is the same whether torch or the engine ran it."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -106,3 +107,12 @@ def test_a_call_that_torch_runs_keeps_nothing():
     with pytest.raises(ValueError, match="torch runs this call: unusual input"):
         engine.run(torch.zeros(1, 3, 8, 8, dtype=torch.float64), keep=True)
     assert not engine.run(torch.zeros(1, 3, 8, 8)).currents
+
+
+def test_what_was_kept_is_the_callers_alone():
+    engine = EventEngine(lively("cifar"))
+    run = engine.run(torch.randn(1, 3, 8, 8), keep=True)
+    held = weakref.ref(run.currents["lif"])
+    assert engine.activity.keys() == run.activity.keys()
+    del run
+    assert held() is None
