@@ -59,19 +59,22 @@ class SpikeLayer:
         self.weight = conv.weight.detach()
         self.norm = _norm(bn)
         if weights == "int8":
-            self.norm = _in_units(self.norm, packing.quantise(self.weight)[1])
+            self.norm = _in_units(self.norm, packing.unit_of(self.weight))
 
-    def _values(self) -> Tensor:
-        return packing.quantise(self.weight)[0] if self.kind == "int8" else self.weight
+    def _values(self, weight: Tensor) -> Tensor:
+        return packing.quantise(weight)[0] if self.kind == "int8" else weight
 
     @cached_property
     def _rows(self) -> Packed:
-        return packing.pack_weight(self._values())
+        return packing.in_parts(self.weight, lambda part: packing.pack_weight(self._values(part)))
 
     @cached_property
     def _tiles(self) -> tuple[Packed, Norm]:
         if self.kind == "int8":
-            return packing.pack_tiles(self._values()), self.norm
+            packed = packing.in_parts(
+                self.weight, lambda part: packing.pack_tiles(self._values(part))
+            )
+            return packed, self.norm
         packed, unit = packing.pack_fixed_point(self.weight)
         return packed, _in_units(self.norm, unit)
 
@@ -123,7 +126,7 @@ class SpikeLayer:
         steps, batch, height, width = fired.shape[:4]
         lanes = native_conv.lanes_of(self.channels_out)
         out = torch.empty((steps, batch, height - 2, width - 2, lanes), dtype=torch.float32)
-        weight = self._values().float()
+        weight = self._values(self.weight).float()
         for t in range(steps):
             # One step at a time, because floats take 32 times the room of bits.
             flat = spikes[t].view(torch.uint8).view(1, -1)

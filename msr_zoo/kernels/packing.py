@@ -1,6 +1,6 @@
 """Weights of a convolution of spikes in the layouts of the native kernels (csrc/conv.h)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -114,25 +114,45 @@ def fixed_point(weight: Tensor) -> tuple[Tensor, Tensor]:
 def pack_fixed_point(weight: Tensor) -> tuple[Packed, Tensor]:
     """Pack float weights (O, I, k, k) for the dense kernel, and give the units (O,) of its sums.
 
-    Equal to `pack_tiles` of `fixed_point`, but made in parts: on the way a whole layer in float64
-    would take several times the room of the result.
+    Equal to `pack_tiles` of `fixed_point`, but in parts, see `in_parts`.
     """
+    units = []
+
+    def pack(part: Tensor) -> Packed:
+        digits, unit = fixed_point(part)
+        units.append(unit)
+        return pack_tiles(digits)
+
+    packed = in_parts(weight, pack, 16)  # the three digits of 16 outputs lie together
+    return packed, torch.cat(units)[: len(weight)]
+
+
+def in_parts(weight: Tensor, pack: Callable[[Tensor], Packed], size: int = 64) -> Packed:
+    """Pack weights (O, I, k, k), a few outputs at a time: what is made on the way is smaller."""
     lanes = lanes_of(len(weight))
     padded = F.pad(weight, (0, 0) * 3 + (0, lanes - len(weight))) if len(weight) < lanes else weight
-    parts, units = [], []
-    for part in padded.split(64):
-        digits, unit = fixed_point(part)
-        parts.append(pack_tiles(digits))
-        units.append(unit)
-    data = torch.cat([part.data for part in parts])
-    return replace(parts[0], data=data, lanes_out=lanes), torch.cat(units)[: len(weight)]
+    first, *others = padded.split(size)
+    packed = pack(first)
+    if not others:
+        return packed
+    groups = len(packed.data)
+    data = packed.data.new_empty((groups * (1 + len(others)), *packed.data.shape[1:]))
+    data[:groups] = packed.data
+    for i, part in enumerate(others, start=1):
+        data[i * groups : (i + 1) * groups] = pack(part).data
+    return replace(packed, data=data, lanes_out=lanes)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Float weights (O, I, k, k) as int8, and what a unit of each channel (O,) is worth."""
+    unit = unit_of(weight)
+    return (weight / unit[:, None, None, None]).round_().to(torch.int8), unit
+
+
+def unit_of(weight: Tensor) -> Tensor:
+    """What a unit of each channel's int8 weights (O,) is worth."""
     largest = weight.abs().amax((1, 2, 3))
-    unit = torch.where(largest > 0, largest, 1.0) / 127
-    return (weight / unit[:, None, None, None]).round().to(torch.int8), unit
+    return torch.where(largest > 0, largest, 1.0) / 127
 
 
 def _last_digit(x: Tensor) -> Tensor:

@@ -199,6 +199,12 @@ def test_weights_packed_in_parts_are_those_packed_at_once(outputs):
     torch.manual_seed(0)
     weight = torch.randn(outputs, 24, 3, 3)
     packed, unit = packing.pack_fixed_point(weight)
+    for pack_as in (packing.pack_weight, packing.pack_tiles):
+        values = packing.quantise(weight)[0]
+        parts = packing.in_parts(weight, lambda part: pack_as(packing.quantise(part)[0]))  # noqa: B023
+        assert torch.equal(parts.data, pack_as(values).data)
+    rows = packing.in_parts(weight, packing.pack_weight)
+    assert torch.equal(rows.data, packing.pack_weight(weight).data)
     digits, unit_at_once = packing.fixed_point(weight)
     at_once = packing.pack_tiles(digits)
     assert torch.equal(packed.data, at_once.data)
