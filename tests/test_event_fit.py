@@ -1,0 +1,126 @@
+"""Which models the engine runs itself: what it does not know goes through torch, with a warning."""
+
+import copy
+
+import pytest
+import torch
+from test_engine import lively, pictures
+from torch import nn
+
+from msr_zoo import EventEngine
+from msr_zoo.event_fit import Stamp, why_not
+from msr_zoo.kernels import native
+from msr_zoo.models.ms_resnet import MSResNet
+from msr_zoo.neurons import LIF
+
+pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
+
+
+def grouped(model: MSResNet) -> None:
+    model.layer1[0].conv2 = nn.Conv2d(16, 16, 3, 1, 1, groups=2, bias=False)
+
+
+def with_bias(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 3, 1, 1, bias=True)
+
+
+def dilated(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 3, 1, 2, dilation=2, bias=False)
+
+
+def wide_kernel(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 5, 1, 2, bias=False)
+
+
+def mirrored(model: MSResNet) -> None:
+    model.layer1[0].conv1 = nn.Conv2d(16, 16, 3, 1, 1, bias=False, padding_mode="reflect")
+
+
+def unequal_strides(model: MSResNet) -> None:
+    model.layer2[0].conv1 = nn.Conv2d(16, 32, 3, (2, 1), 1, bias=False)
+    model.layer2[0].shortcut[0] = nn.Conv2d(16, 32, 1, (2, 1), bias=False)
+
+
+def wide_shortcut(model: MSResNet) -> None:
+    model.layer2[0].shortcut[0] = nn.Conv2d(16, 32, 3, 2, 1, bias=False)
+
+
+def shortcut_with_bias(model: MSResNet) -> None:
+    model.layer2[0].shortcut[0] = nn.Conv2d(16, 32, 1, 2)
+
+
+def parametrised(model: MSResNet) -> None:
+    torch.nn.utils.parametrizations.weight_norm(model.layer1[0].conv1)
+
+
+def norm_of_batches(model: MSResNet) -> None:
+    model.layer1[0].bn1 = nn.BatchNorm2d(16, track_running_stats=False)
+
+
+def norm_without_scale(model: MSResNet) -> None:
+    model.layer1[0].bn1 = nn.BatchNorm2d(16, affine=False).eval()
+
+
+def group_norm(model: MSResNet) -> None:
+    model.layer1[0].bn2 = nn.GroupNorm(4, 16)
+
+
+def trained_norm(model: MSResNet) -> None:
+    model.layer1[0].bn2.train()
+
+
+def wide_statistics(model: MSResNet) -> None:
+    model.layer1[0].bn1.running_mean = torch.full((16,), torch.inf)
+
+
+class DoubledLIF(LIF):
+    def forward(self, current: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(current)
+
+
+def other_neurons(model: MSResNet) -> None:
+    model.layer1[0].lif2 = DoubledLIF()
+
+
+UNKNOWN = [
+    grouped,
+    with_bias,
+    dilated,
+    wide_kernel,
+    mirrored,
+    unequal_strides,
+    wide_shortcut,
+    shortcut_with_bias,
+    parametrised,
+    norm_of_batches,
+    norm_without_scale,
+    group_norm,
+    trained_norm,
+    wide_statistics,
+    other_neurons,
+]
+
+
+@pytest.mark.parametrize("change", UNKNOWN, ids=lambda change: change.__name__)
+def test_what_the_engine_does_not_know_runs_through_torch_with_one_warning(change):
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    expected = copy.deepcopy(model)
+    followed = EventEngine(model)
+    change(model)
+    change(expected)
+    expected.load_state_dict(model.state_dict())
+    with pytest.warns(UserWarning, match="runs through torch, because") as caught:
+        made = EventEngine(model)
+    assert len(caught) == 1
+    logits, wanted = made(x), expected(x)
+    torch.testing.assert_close(logits, wanted, equal_nan=True)
+    with pytest.warns(UserWarning, match="runs through torch, because"):
+        assert torch.equal(followed(x).nan_to_num(), logits.nan_to_num())
+
+
+def test_every_variant_fits():
+    for name in ("imagenet", "cifar", "events", "pooled", "odd"):
+        assert why_not(lively(name)) is None
+        assert why_not(lively(name).train()) is None
+        assert Stamp(lively(name)).holds()
