@@ -77,9 +77,9 @@ def finetune(
     weights folder (default: msresnet20_dvs, or msresnet20.cifar10 for pictures); it starts from its
     weights, or with `pretrained` False from random ones. With `upright` nothing is turned far or
     mirrored in training, as for digits. Recordings are cut into windows of `window_us` (default:
-    100 ms, or whole if they last less than a second), and a window into `num_steps` frames (default:
-    2; of pictures, the model's own). `out` is new or empty (default: a folder here
-    named after model and `root`). `changes` are other values for fields of the recipe, `EVENTS`,
+    100 ms, or whole if they last less than a second), and windows into `num_steps` frames (default:
+    2; of pictures, the model's own). `out` is new or empty (default: a folder here named after
+    model and `root`). `changes` are other values for fields of the recipe, `EVENTS`,
     `UPRIGHT_EVENTS` or `PICTURES`; `report` gets a line for every epoch.
 
     Raises ValueError, or OSError, for data or a model that cannot be used; nothing is written then.

@@ -1,7 +1,7 @@
 """What is trained, and how: each recipe is a value, and the command line may change any field."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -98,6 +98,10 @@ CIFAR10_TWO_CORES = Recipe(
     warmup_epochs=0.6,
     crop_padding=4,
 )
+# On from the weights of the former, exported to runs/first: what a second descent is worth.
+CIFAR10_TRAINED_ON = replace(
+    CIFAR10_TWO_CORES, model="local-dir:runs/first", pretrained=True, schedule="20x2 9x4", lr=0.01
+)
 # Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
@@ -114,5 +118,6 @@ RECIPES = {
     "paper-imagenet": PAPER_IMAGENET,
     "paper-cifar10": PAPER_CIFAR10,
     "cifar10-two-cores": CIFAR10_TWO_CORES,
+    "cifar10-trained-on": CIFAR10_TRAINED_ON,
     "events-one-core": EVENTS_ONE_CORE,
 }

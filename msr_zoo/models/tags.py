@@ -84,7 +84,7 @@ TAGS = {
     "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
     "msresnet20.cifar10": Tag(
         num_steps=4,
-        sha256="7f066e615a4062372b06ed5139e79eb26da60052342e84c50bde94b34dad31fd",
+        sha256="53068c0d18b34c77d2c19d3864e07a52b785538f115e77863e9ac290a01bde1d",
         cfg=_CIFAR10,
     ),
     "msresnet20_dvs.cifar10_events": Tag(
