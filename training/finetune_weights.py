@@ -52,8 +52,9 @@ CASES = {
         root="dvs128-objects",
         options=SCRATCH,
         tag="msresnet20_dvs.dvs128_objects",
-        remark="Each seed's stopping point was chosen on the ends of session_a's recordings, but "
-        "the recipe in trials that were tested on session_b.",
+        remark="Each seed's stopping point was chosen on the ends of session_a's recordings, the "
+        "optimizer and the epochs on session_a split by time and on N-MNIST, but the augmentations "
+        "in trials that were tested on session_b.",
         **OBJECTS,
     ),
     # The recipe was chosen by the session above; this one it has not seen.
