@@ -30,7 +30,15 @@ UPRIGHT_EVENTS = Tuning(
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
-        shift=10, flip=True, reverse=True, swap_polarity=True, rotate=180, scale=0.3, thin=0.5
+        shift=10,
+        flip=True,
+        reverse=True,
+        swap_polarity=True,
+        rotate=180,
+        scale=0.3,
+        drop_area=0.4,
+        drop_time=0.3,
+        thin=0.5,
     )
 )
 UPRIGHT = Motion(
