@@ -30,20 +30,12 @@ UPRIGHT_EVENTS = Tuning(
 PICTURES = Tuning(epochs=10)
 MOTION = Motion(
     augmentation=Augmentation(
-        shift=10,
-        flip=True,
-        reverse=True,
-        swap_polarity=True,
-        rotate=180,
-        scale=0.3,
-        drop_area=0.4,
-        drop_time=0.3,
-        thin=0.5,
+        shift=10, flip=True, reverse=True, swap_polarity=True, rotate=180, scale=0.3, thin=0.5
     )
 )
 UPRIGHT = Motion(
     augmentation=Augmentation(
-        shift=2, rotate=15, scale=0.2, shear=0.3, drop_area=0.4, drop_time=0.3, thin=0.4
+        shift=2, rotate=15, scale=0.2, shear=0.3, spread=1.0, drop_area=0.4, drop_time=0.3, thin=0.4
     )
 )
 NUM_STEPS, SIDE = 2, 48  # of event frames, unless other steps are asked for

@@ -36,20 +36,31 @@ def flip(events: Events, rng: Generator) -> Events:
 
 
 def rotate(
-    events: Events, rng: Generator, *, degrees: float, scale: float = 0.0, shear: float = 0.0
+    events: Events,
+    rng: Generator,
+    *,
+    degrees: float,
+    scale: float = 0.0,
+    shear: float = 0.0,
+    spread: float = 0.0,
 ) -> Events:
     """Turn by up to ``degrees`` either way about the centre, and zoom by up to 1 ± ``scale``.
 
     Before that, rows move by up to ``shear`` of their distance from the middle, as in slanted
-    writing. An event is taken to lie anywhere in its pixel, or zooming in would leave gaps.
+    writing. Events lie in the middle of their pixels, and zooming in leaves gaps; with a ``spread``
+    of 1 they lie anywhere in them, which fills the gaps and blurs lines. That helps where frames
+    are larger than the sensor, and costs where they are smaller.
     """
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     zoom = 1.0 + rng.uniform(-scale, scale)
     slant = rng.uniform(-shear, shear)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     x0, y0 = (events.width - 1) / 2, (events.height - 1) / 2
-    y = events.y - y0 + rng.random(len(events)) - 0.5
-    x = events.x - x0 + rng.random(len(events)) - 0.5 + slant * y
+    x, y = events.x - x0, events.y - y0
+    if spread:
+        y = y + spread * (rng.random(len(events)) - 0.5)
+        x = x + spread * (rng.random(len(events)) - 0.5)
+    x = x + slant * y
     new_x, new_y = cos * x - sin * y + x0, sin * x + cos * y + y0
     return _moved(events, np.rint(new_x).astype(np.int64), np.rint(new_y).astype(np.int64))
 
@@ -168,6 +179,7 @@ class Augmentation:
     rotate: float = 0.0
     scale: float = 0.0
     shear: float = 0.0
+    spread: float = 0.0
     drop_time: float = 0.0
     drop_area: float = 0.0
     drop_polarity: float = 0.0
@@ -182,7 +194,14 @@ class Augmentation:
         if self.swap_polarity:
             events = swap_polarity(events, rng)
         if self.rotate or self.scale or self.shear:
-            events = rotate(events, rng, degrees=self.rotate, scale=self.scale, shear=self.shear)
+            events = rotate(
+                events,
+                rng,
+                degrees=self.rotate,
+                scale=self.scale,
+                shear=self.shear,
+                spread=self.spread,
+            )
         if self.shift:
             events = shift(events, rng, pixels=self.shift)
         if self.drop_time:

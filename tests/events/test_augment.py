@@ -14,7 +14,7 @@ EVENTS = random_events(4000, width=128, height=96)
 CALLS = {
     "shift": lambda e, r: a.shift(e, r, pixels=9),
     "flip": a.flip,
-    "rotate": lambda e, r: a.rotate(e, r, degrees=20, scale=0.2, shear=0.2),
+    "rotate": lambda e, r: a.rotate(e, r, degrees=20, scale=0.2, shear=0.2, spread=1),
     "drop_time": lambda e, r: a.drop_time(e, r, fraction=0.5),
     "drop_area": lambda e, r: a.drop_area(e, r, fraction=0.5),
     "drop_polarity": lambda e, r: a.drop_polarity(e, r, fraction=0.5),
@@ -91,17 +91,21 @@ def test_a_right_angle_turns_the_axes():
     np.testing.assert_array_equal(out.y, square.x)
 
 
-def test_zooming_in_leaves_no_gaps_and_shear_moves_rows():
+def test_spread_fills_the_gaps_of_zooming_in_and_shear_moves_rows():
     grid = np.indices((65, 65)).reshape(2, -1)
     events = random_events(60 * 65 * 65, width=65, height=65)
     y, x = np.repeat(grid, 60, axis=1).astype(np.int16)
     everywhere = replace(events, x=x, y=y)  # 60 events a pixel
-    out = a.rotate(everywhere, Highest(), degrees=0, scale=0.5)
+    out = a.rotate(everywhere, Highest(), degrees=0, scale=0.5, spread=1)
     counts = np.zeros((65, 65), int)
     np.add.at(counts, (out.y, out.x), 1)
     assert counts.min() > 0  # 60 / 1.5² of them on average
+    out = a.rotate(everywhere, Highest(), degrees=0, scale=0.5)
+    gaps = np.zeros((65, 65), int)
+    np.add.at(gaps, (out.y, out.x), 1)
+    assert (gaps == 0).any()
     column = everywhere[everywhere.x == 32]
-    out = a.rotate(column, Highest(), degrees=0, shear=0.5)
+    out = a.rotate(column, Highest(), degrees=0, shear=0.5, spread=1)
     far = np.abs(out.x - (32 + 0.5 * (out.y - 32.0)))
     assert far.max() < 1.3  # half a pixel, half of a half, and the rounding
     assert out.x.max() > 45
