@@ -89,7 +89,7 @@ TAGS = {
     ),
     "msresnet20_dvs.cifar10_events": Tag(
         num_steps=1,
-        sha256="51bee5e68ab5ca9ad16036866f8d3156da0c63f68878ba8dae1392ccb05326b3",
+        sha256="b90eef6b7351c67a05e3c8c63a3d1584c33c3743a33facda566d64fbdf27a627",
         cfg={**_DVS, "label_names": CIFAR10_CLASSES},
         narrow=True,  # whether fine-tuning gains by starting from them is not measured
     ),
