@@ -95,12 +95,23 @@ TAGS = {
     ),
     "msresnet20_dvs.dvs128_objects": Tag(
         num_steps=2,
-        sha256="2c729bca7bdca1e31a371755ffe48b7f71dd6be0af814c534745d08aa816525e",
+        sha256="f2baec16a3a326ab79620943d8a94d4c0a941a1ddf698b405e11e8d61d393f5c",
         cfg={
             **_DVS,
             "num_classes": 5,
             "input_size": (2, 48, 48),
             "label_names": ("box", "cutter", "mug", "pencil", "scissors"),
+        },
+        narrow=True,
+    ),
+    "msresnet20_dvs.nmnist": Tag(
+        num_steps=3,
+        sha256="0bc5a623391f683469b529a193d1c6178acf927b85a64408153a34d508664e33",
+        cfg={
+            **_DVS,
+            "num_classes": 10,
+            "input_size": (2, 48, 48),
+            "label_names": tuple("0123456789"),
         },
         narrow=True,
     ),
