@@ -31,10 +31,11 @@ class Tuning:
 
     An epoch draws as many samples as there are, but 1,500 at least and 10,000 at most, and every
     class equally often. The first `early_epochs` of all layers show event frames of one step, which
-    costs a fraction and teaches the same shapes. A layer learns `layer_decay` times as fast as the
-    one above it; without pretraining all learn alike. What is kept is a running average of the
-    weights, over about 1 / (1 - `average`) updates; training ends after `patience` epochs that made
-    it no better.
+    costs a fraction and teaches the same shapes. Convolutions learn by Muon (Jordan, 2024), and all
+    else by AdamW with the same `lr`; the head alone by AdamW with `head_lr`. A layer learns
+    `layer_decay` times as fast as the one above it; without pretraining all learn alike. What is
+    kept is a running average of the weights, over about 1 / (1 - `average`) updates; training ends
+    after `patience` epochs that made it no better.
     """
 
     epochs: int = 20
@@ -93,7 +94,7 @@ def tune(
 
     decay = recipe.layer_decay if pretrained else 1.0
     groups = param_groups_layer_decay(model, recipe.weight_decay, layer_decay=decay)
-    for group in groups:  # of one layer's parameters of one shape: Muon is for convolutions alone
+    for group in groups:  # its parameters have as many dimensions; Muon is for convolutions alone
         group["use_fallback"] = group["params"][0].dim() < 4
     optimizer = Muon(groups, recipe.lr, momentum=0.95, nesterov=True, ns_steps=3)
     average = ModelEmaV3(model, decay=recipe.average, use_warmup=True)

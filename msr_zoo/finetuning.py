@@ -134,6 +134,8 @@ def finetune(
             "model": name,
             "pretrained": started,
             "upright": upright,
+            "num_steps": network.num_steps,
+            "window_us": data.events.window_us if data.events else None,
             **asdict(recipe),
             "seed": seed,
         },

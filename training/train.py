@@ -36,6 +36,12 @@ from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
 
+_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(Recipe)
+    if field.default is not dataclasses.MISSING
+}
+
 
 def main(arguments: list[str] | None = None) -> None:
     # Parse.
@@ -67,6 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     if recipe.optimizer not in ("sgd", "muon"):
         parser.error(f"optimizer must be sgd or muon, got {recipe.optimizer!r}")
+    if recipe.precision not in ("float32", "float16", "bfloat16"):
+        parser.error(f"precision must be float32, float16 or bfloat16, got {recipe.precision!r}")
     if not 0 <= recipe.ema_decay < 1:
         parser.error(f"ema_decay must be at least 0 and less than 1, got {recipe.ema_decay}")
 
@@ -133,7 +141,8 @@ def main(arguments: list[str] | None = None) -> None:
     checkpoint = out / "last.pt"
     start, history, so_far, seconds = 0, [], (0.0, 0.0), 0.0
     if saved := processes.load(checkpoint):
-        if Recipe(**saved["recipe"]) != recipe:
+        # A checkpoint from before a field came goes on with the field's default.
+        if {**_DEFAULTS, **saved["recipe"]} != dataclasses.asdict(recipe):
             parser.error(f"{checkpoint} was made by another recipe; choose another --out")
         kept.load_state_dict(saved["model"])
         if average:

@@ -123,6 +123,15 @@ def test_checkpoint_from_before_a_field_of_the_recipe_goes_on(pictures, tmp_path
     assert checkpoint(out)["step"] == 2
 
 
+def test_checkpoint_of_a_recipe_with_more_fields_is_refused(pictures, tmp_path, capsys):
+    out = tmp_path / "run"
+    train.main(arguments(pictures, out, "--max-steps", "1"))
+    saved = checkpoint(out)
+    saved["recipe"]["to_come"] = 1
+    torch.save(saved, out / "last.pt")
+    assert_refused(capsys, "made by another recipe", pictures, out)
+
+
 def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     out = tmp_path / "run"
     assert_refused(capsys, "invalid float value", pictures, out, "--lr", "fast")
@@ -133,6 +142,7 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "got ''", pictures, out, "--schedule", "")
     assert_refused(capsys, "crop of 64 px is larger", pictures, out, "--schedule", "1x1@64")
     assert_refused(capsys, "sgd or muon, got 'adam'", pictures, out, "--optimizer", "adam")
+    assert_refused(capsys, "bfloat16, got 'half'", pictures, out, "--precision", "half")
     penalty = ("--rate-penalty", "1", "--model", "resnet_twin20")
     assert_refused(capsys, "the model has no neuron", pictures, out, *penalty)
     assert_refused(capsys, "less than 1, got 1.0", pictures, out, "--ema-decay", "1")
