@@ -36,6 +36,8 @@ class Tally:
 
     def add(self, activity: Activity, shape: torch.Size, counts: Mapping[str, Tensor]) -> None:
         """Add to `activity` a call with an input of `shape`, of these spikes (T,) of every LIF."""
+        if not counts:
+            raise ValueError("the call has no counts of spikes, because torch ran it")
         steps = len(next(iter(counts.values())))
         call = self._calls.get((shape, steps)) or self._of(shape, steps)
         self._calls[shape, steps] = call
