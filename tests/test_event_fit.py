@@ -119,6 +119,16 @@ def test_what_the_engine_does_not_know_runs_through_torch_with_one_warning(chang
         assert torch.equal(followed(x).nan_to_num(), logits.nan_to_num())
 
 
+def test_a_model_that_was_pruned_to_its_stem_runs_through_torch():
+    model = lively("cifar")
+    model.prune_intermediate_layers([0])
+    model.reset_classifier(10, "avg")
+    with pytest.warns(UserWarning, match="because it has no blocks"):
+        engine = EventEngine(model)
+    x = pictures(model, (8, 8))
+    assert torch.equal(engine(x), model(x))
+
+
 def test_every_variant_fits():
     for name in ("imagenet", "cifar", "events", "pooled", "odd"):
         assert why_not(lively(name)) is None

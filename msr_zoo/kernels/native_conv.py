@@ -137,9 +137,7 @@ def _call(
     if fired.dim() != 5 or lanes_out != lanes_of(lanes_out):
         raise ValueError(f"fired must be (T, B, H + 2, W + 2, words), for {lanes_out} lanes")
     if min(*fired.shape[:2], fired.shape[2] - 2, fired.shape[3] - 2) < 1:
-        raise ValueError(
-            f"fired must hold a step, a picture and a pixel, got {tuple(fired.shape)}"
-        )
+        raise ValueError(f"fired must hold a step, a picture and a pixel, got {tuple(fired.shape)}")
     call = _ConvLif()
     call.T, call.B = fired.shape[:2]
     call.OH, call.OW, call.lanes_out = fired.shape[2] - 2, fired.shape[3] - 2, lanes_out
