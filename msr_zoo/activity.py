@@ -202,23 +202,6 @@ class Activity:
             "twin_energy_joules": total.twin_joules,
         }
 
-    def add(self, other: "Activity") -> None:
-        """Add the calls that another measurement of the same model has seen."""
-        for name, layer in other._neurons.items():
-            mine = self._neurons.setdefault(name, _Neurons())
-            # In one place and one type, whatever ran the other calls.
-            mine.counts += [count.cpu().double() for count in layer.counts]
-            mine.shapes += layer.shapes
-            mine.packed += layer.packed
-            mine.currents += layer.currents
-        for name, weights in other._weights.items():
-            total = self._weights.setdefault(name, _Weights(weights.real, weights.linear))
-            total.images += weights.images
-            total.macs += weights.macs
-            total.counts += weights.counts
-            total.fan_outs += weights.fan_outs
-            total.whole += weights.whole
-
     def _after_lif(
         self, name: str, keep_spikes: bool, keep_currents: bool, current: Tensor, spikes: Tensor
     ) -> None:

@@ -139,27 +139,6 @@ def test_what_one_thread_records_leaves_the_others_to_the_engine():
     assert recorded.pictures == len(x)
 
 
-@pytest.mark.parametrize(
-    ("name", "setting", "value"),
-    [
-        ("layer2.0.conv1", "stride", (3, 3)),
-        ("layer2.0.conv1", "padding", (0, 0)),
-        ("layer2.0.conv1", "padding_mode", "reflect"),
-        ("layer2.0.conv1", "dilation", (2, 2)),
-        ("layer2.0.conv1", "groups", 2),
-        ("layer2.0.shortcut.0", "kernel_size", 3),
-        ("layer2.0.shortcut.0", "ceil_mode", False),
-        ("global_pool", "pool_type", "max"),
-    ],
-)
-def test_settings_of_a_part_are_noticed(name, setting, value):
-    model = lively("pooled" if "shortcut" in name else "cifar")
-    engine = EventEngine(model)
-    assert engine.why_not is None
-    setattr(model.get_submodule(name), setting, value)
-    assert engine.why_not
-
-
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
 def test_a_copy_of_an_engine_has_a_model_of_its_own(copied):
     engine = EventEngine(lively("cifar"), weights="int8")

@@ -129,6 +129,27 @@ def test_a_model_that_was_pruned_to_its_stem_runs_through_torch():
     assert torch.equal(engine(x), model(x))
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("layer2.0.conv1", "stride", (3, 3)),
+        ("layer2.0.conv1", "padding", (0, 0)),
+        ("layer2.0.conv1", "padding_mode", "reflect"),
+        ("layer2.0.conv1", "dilation", (2, 2)),
+        ("layer2.0.conv1", "groups", 2),
+        ("layer2.0.shortcut.0", "kernel_size", 3),
+        ("layer2.0.shortcut.0", "ceil_mode", False),
+        ("global_pool", "pool_type", "max"),
+    ],
+)
+def test_settings_of_a_part_are_noticed(name, setting, value):
+    model = lively("pooled" if "shortcut" in name else "cifar")
+    engine = EventEngine(model)
+    assert engine.why_not is None
+    setattr(model.get_submodule(name), setting, value)
+    assert engine.why_not
+
+
 def test_every_variant_fits():
     for name in ("imagenet", "cifar", "events", "pooled", "odd"):
         assert why_not(lively(name)) is None

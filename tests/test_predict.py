@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import msr_zoo
-from msr_zoo.engine import EngineRun, EventEngine
 from msr_zoo.event_input import EventInput, recordings_in
 from msr_zoo.events import Events
 from msr_zoo.predict import EXAMPLE, Predictor, as_rgb, label_names, pictures_in, read_picture
@@ -104,45 +103,6 @@ def test_weights_that_change_are_those_that_answer():
     after, exact = predictor(EXAMPLE), predictor(EXAMPLE, keep_spikes=True)
     assert dict(after.labels) != dict(before.labels)
     assert dict(after.labels) == pytest.approx(dict(exact.labels), abs=0.02)
-
-
-def test_a_model_that_changes_once_the_engine_was_asked_is_measured_by_torch(monkeypatch):
-    torch.manual_seed(0)
-    model = msr_zoo.create_model("msresnet20", num_steps=2, zero_init_last=False)
-    predictor = Predictor(model)
-    model.layer1[0].bn2 = torch.nn.GroupNorm(4, 16)
-    expected = predictor(EXAMPLE)
-    monkeypatch.setattr(EventEngine, "why_not", None)
-    with pytest.warns(UserWarning, match="runs through torch"):
-        assert predictor(EXAMPLE).as_dict() == expected.as_dict()
-
-
-def test_windows_of_a_recording_that_torch_and_the_engine_share(recorder, monkeypatch):
-    monkeypatch.setattr("msr_zoo.predict.BATCH", 1)
-    events = moving_dot()
-    by_torch = recorder(events, keep_spikes=True).activity
-    run, calls = EventEngine.run, iter((True, False))
-    monkeypatch.setattr(
-        EventEngine,
-        "run",
-        lambda self, x: run(self, x) if next(calls) else EngineRun(logits=self.model(x)),
-    )
-    shared = recorder(events).activity
-    assert shared.pictures == by_torch.pictures == 2
-    assert shared.neurons == by_torch.neurons
-    assert shared.total.mac == by_torch.total.mac
-    assert shared.total.ac == pytest.approx(by_torch.total.ac, rel=1e-3)
-
-
-def test_another_default_dtype_changes_no_answer(predictor):
-    expected = predictor(EXAMPLE).as_dict()
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert predictor(EXAMPLE).as_dict() == expected
-        by_torch = predictor(EXAMPLE, keep_spikes=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert by_torch.as_dict() == predictor(EXAMPLE, keep_spikes=True).as_dict()
 
 
 def moving_dot(milliseconds: int = 250) -> Events:
