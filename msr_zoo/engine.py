@@ -78,7 +78,8 @@ class EventEngine:
     It follows the model: weights that changed are prepared again at the next call, which takes as
     long as making the engine, unless they were written through `.data` or numpy or made under
     `inference_mode`, which torch keeps no trace of: make a new engine then. Threads may share it.
-    A model other than a float32 MS-ResNet on the CPU runs through torch, with one warning.
+    A model other than a float32 MS-ResNet on the CPU, or one with hooks, runs through torch, with
+    one warning for each reason.
 
     With `weights="int8"` the convolutions of spikes have weights of eight bits, one scale an output
     channel, and exact integer sums; the others stay in float32.
