@@ -268,6 +268,8 @@ def record_activity(
             if threading.get_ident() == thread:
                 measure(*args, inputs[0], output)
 
+        # Other threads may run the model without it (event_fit.py).
+        after.__dict__["only_thread"] = thread
         return after
 
     thread = threading.get_ident()

@@ -4,13 +4,14 @@ import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from msr_zoo.event_blocks import Block, Neuron, Path, SpikeLayer, WeightsKind, prepare
-from msr_zoo.event_fit import Stamp, why_not
+from msr_zoo.event_fit import Stamp, hooked, unfit
 from msr_zoo.event_memory import Memory, Shelf
 from msr_zoo.kernels import native_conv
 from msr_zoo.kernels.bits import unpack_bits
@@ -29,8 +30,9 @@ class EngineRun:
 
     `counts` are the spikes (T,) of each LIF, int64, of `neurons` neurons in all pictures together;
     `paths` tells how the convolution behind each LIF ran, as its firing rate advised: "events" adds
-    up the weights of spikes, "tiles" (AMX) and "onednn" are dense. All three are empty where torch
-    ran the model. `currents` are the inputs (T, B, C, H, W) of each LIF, where they were kept.
+    up the weights of spikes, "tiles" (AMX) and "onednn" are dense. Of a call taken in parts, they
+    are those of its last part. All three are empty where torch ran the model. `currents` are the
+    inputs (T, B, C, H, W) of each LIF, where they were kept.
     """
 
     logits: Tensor
@@ -47,6 +49,8 @@ class EngineRun:
 
     def spikes(self, name: str) -> Tensor:
         """Spikes of one LIF, bool (T, B, C, H, W), where they were kept."""
+        if not self._fired:
+            raise ValueError("spikes are kept by run(x, keep=True) alone")
         inner = self._fired[name][:, :, 1:-1, 1:-1].contiguous()
         octets = inner.view(torch.uint8).view(1, -1)
         lanes = unpack_bits(octets, octets.numel() * 8).view(*inner.shape[:4], -1)
@@ -55,12 +59,17 @@ class EngineRun:
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """A model as it was; `reason` says why torch runs it, and there are no blocks then."""
+    """A model as it was; `unfit` says why torch runs it, and there are no blocks then."""
 
     stamp: Stamp | None  # None: no change of the model would matter
-    reason: str | None
+    unfit: str | None
     blocks: list[Block]
     memory: Shelf
+
+    @property
+    def reason(self) -> str | None:
+        """Why torch runs it now, in this thread: hooks come and go without another preparation."""
+        return self.unfit or (hooked(self.stamp.modules) if self.stamp else None)
 
 
 class EventEngine:
@@ -69,7 +78,8 @@ class EventEngine:
     It follows the model: weights that changed are prepared again at the next call, which takes as
     long as making the engine, unless they were written through `.data` or numpy or made under
     `inference_mode`, which torch keeps no trace of: make a new engine then. Threads may share it.
-    A model other than a float32 MS-ResNet on the CPU runs through torch, with one warning.
+    A model other than a float32 MS-ResNet on the CPU, or one with hooks, runs through torch, with
+    one warning for each reason.
 
     With `weights="int8"` the convolutions of spikes have weights of eight bits, one scale an output
     channel, and exact integer sums; the others stay in float32.
@@ -85,6 +95,10 @@ class EventEngine:
         self._warned: set[str] = set()
         self._prepared = self._prepare()
         self._warn(self._prepared.reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy prepares its own model, which packed weights and locks need not travel for.
+        return partial(type(self), weights=self.weights), (self.model,)
 
     @property
     def activity(self) -> dict[str, Tensor]:
@@ -115,9 +129,7 @@ class EventEngine:
         Pictures are shown for `steps` instead of the model's own number of them, and with `keep`
         the spikes and currents of all layers are kept, for a model that the engine runs itself.
         """
-        # The kernels read and write float32, whatever autocast would make of the stem's output.
-        with torch.autocast("cpu", enabled=False):
-            run = self._run(x, steps, keep)
+        run = self._run(x, steps, keep)
         # What was kept is the caller's alone.
         self._latest = replace(run, currents={}, _fired={}) if keep else run
         return run
@@ -126,13 +138,27 @@ class EventEngine:
         model = self.model
         if model.training:
             raise ValueError("the engine needs a model in evaluation mode: call model.eval()")
+        if shown is not None and (shown < 1 or x.dim() == 5):
+            raise ValueError(
+                f"steps must be at least 1, and are of pictures alone, got {shown} for "
+                f"{tuple(x.shape)}"
+            )
         prepared = self._ready()
-        self._warn(prepared.reason)
-        usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
-        if prepared.reason or not usual:
+        reason = prepared.reason
+        self._warn(reason)
+        usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() in (4, 5)
+        if reason or not usual or not x.numel():
             if shown or keep:
-                raise ValueError(f"torch runs this call: {prepared.reason or 'unusual input'}")
+                raise ValueError(f"torch runs this call: {reason or 'unusual input'}")
             return EngineRun(logits=model(x))
+        # The kernels read and write float32, whatever autocast would make of the stem's output.
+        with torch.autocast("cpu", enabled=False):
+            return self._by_events(prepared, x, shown, keep)
+
+    def _by_events(
+        self, prepared: _Prepared, x: Tensor, shown: int | None, keep: bool
+    ) -> EngineRun:
+        model = self.model
         assert isinstance(model, MSResNet)
         call = _Call(prepared.blocks, Neuron.of("lif", model.lif), keep)
         for part in x.split(len(x) if keep else _pictures_at_once(model, x)):
@@ -140,7 +166,7 @@ class EventEngine:
                 # The layout of potentials, so that the stem's need not be turned round.
                 part = part.contiguous(memory_format=torch.channels_last)
             stem, steps = model._before_blocks(part)
-            steps = shown if shown and part.dim() == 4 else steps
+            steps = shown or steps
             if keep:
                 call.run(stem, Memory(steps, len(part), shared=False))
                 continue
@@ -158,12 +184,12 @@ class EventEngine:
     def _prepare(self) -> _Prepared:
         # First, so that what changes meanwhile is noticed at the next call.
         stamp = Stamp(self.model) if type(self.model) is MSResNet else None
-        reason = why_not(self.model)
+        reason = unfit(self.model)
         blocks = []
         if reason is None:
             assert isinstance(self.model, MSResNet)
             blocks = prepare(self.model, self.weights)
-        return _Prepared(stamp=stamp, reason=reason, blocks=blocks, memory=Shelf())
+        return _Prepared(stamp=stamp, unfit=reason, blocks=blocks, memory=Shelf())
 
     def _warn(self, reason: str | None) -> None:
         if reason and reason not in self._warned:

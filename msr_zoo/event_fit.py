@@ -1,12 +1,13 @@
 """Which models the event-driven engine can run, and whether one has changed since."""
 
+import threading
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 import torch
-from timm.layers import DropPath
+from timm.layers import DropPath, SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from msr_zoo.kernels import native
@@ -15,14 +16,36 @@ from msr_zoo.kernels.spike_conv import SpikeConv2d
 from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
-__all__ = ["Stamp", "why_not"]
+__all__ = ["Stamp", "hooked", "unfit", "why_not"]
 
+# Settings that a prepared layer keeps, or that decide whether the engine knows it.
+CONV = itemgetter("stride", "padding", "padding_mode", "dilation", "groups")
+POOL = itemgetter("kernel_size", "stride", "padding", "ceil_mode")
 # What the engine replaces and training makes behave in another way.
 MODAL = (nn.BatchNorm2d, DropPath)
 
 
 def why_not(model: nn.Module) -> str | None:
     """The reason for which the engine cannot run a model, or None."""
+    return unfit(model) or hooked(model.named_modules())
+
+
+def hooked(modules: Iterable[tuple[str, nn.Module]]) -> str | None:
+    """What of the modules the engine would not call in this thread."""
+    for name, module in modules:
+        if "forward" in module.__dict__:
+            return f"{name or 'it'} has a forward of its own, which the engine would not call"
+        if module._forward_hooks or module._forward_pre_hooks:
+            hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+            here = threading.get_ident()
+            # Those of `record_activity` do nothing in other threads than its own.
+            if any(getattr(hook, "only_thread", here) == here for hook in hooks):
+                return f"{name or 'it'} has hooks, which the engine would not call"
+    return None
+
+
+def unfit(model: nn.Module) -> str | None:
+    """What of a model's parts the engine does not know, or None."""
     if native.library is None:
         return native.problem
     if type(model) is not MSResNet:
@@ -33,11 +56,12 @@ def why_not(model: nn.Module) -> str | None:
         return "a part of it is in training mode"
     if model.global_pool.pool_type != "avg" or type(model.lif) is not LIF:
         return "its head is not average pooling of spikes"
-    for stage in model.stages:
-        for index, block in enumerate(model.get_submodule(stage).children()):
+    stages = [(name, list(model.get_submodule(name).children())) for name in model.stages]
+    for name, blocks in stages:
+        for index, block in enumerate(blocks):
             if reason := _block(block):
-                return f"{stage}.{index} has {reason}"
-    return None
+                return f"{name}.{index} has {reason}"
+    return None if any(blocks for _, blocks in stages) else "it has no blocks"
 
 
 def _tensors(model: nn.Module) -> str | None:
@@ -127,7 +151,8 @@ class Stamp:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        modules = list(model.modules())
+        self.modules = list(model.named_modules())
+        modules = [module for _, module in self.modules]
         groups = [group for m in modules for group in (m._modules, m._parameters, m._buffers)]
         members = [
             (group, name, part)
@@ -149,12 +174,18 @@ class Stamp:
         self._memory = [part.detach() for _, _, part in members if isinstance(part, Tensor)]
         lifs = [m.__dict__ for m in modules if isinstance(m, LIF)]
         norms = [m.__dict__ for m in modules if isinstance(m, nn.BatchNorm2d)]
+        convs = [m.__dict__ for m in modules if isinstance(m, nn.Conv2d)]
+        pools = [m.__dict__ for m in modules if isinstance(m, nn.AvgPool2d)]
+        heads = [m.__dict__ for m in modules if isinstance(m, SelectAdaptivePool2d)]
         modal = [m.__dict__ for m in modules if m is model or isinstance(m, MODAL)]
         self._facts: list[tuple[Callable[[Any], Any], list[Any]]] = [
             (len, [m._modules for m in modules if m._modules]),
             (Tensor.data_ptr, uncounted),
             (itemgetter("decay", "threshold"), lifs),
             (itemgetter("eps"), norms),
+            (CONV, convs),
+            (POOL, pools),
+            (itemgetter("pool_type"), heads),
             (itemgetter("training"), modal),
         ]
         self._values = self._read()

@@ -17,7 +17,7 @@ from msr_zoo.engine import EventEngine
 from msr_zoo.event_fit import why_not
 from msr_zoo.event_input import EventInput, read_recording
 from msr_zoo.events import Events
-from msr_zoo.tally import Tally
+from msr_zoo.tally import Tally, join
 
 __all__ = ["EXAMPLE", "Prediction", "Predictor", "WindowPrediction", "pictures_in", "read_picture"]
 
@@ -114,7 +114,7 @@ class Predictor:
             name, image = "picture", as_rgb(source)
         else:
             name, image = str(source), read_picture(source)
-        probabilities, activity = self._run([self.transform(image).unsqueeze(0)], keep_spikes)
+        probabilities, activity = self._run([self.transform(image)[None].float()], keep_spikes)
         return Prediction(name, self._best(probabilities[0]), activity)
 
     def _recording(self, name: str, events: Events, keep_spikes: bool) -> Prediction:
@@ -138,17 +138,19 @@ class Predictor:
     def _run(self, batches: Iterable[Tensor], keep_spikes: bool) -> tuple[Tensor, Activity]:
         """Probabilities (inputs, classes), and the activity over all of the inputs."""
         logits = [torch.empty(0, len(self.labels), dtype=torch.float32)]
-        engine, tally = self._engine, self._tally
-        if keep_spikes or engine is None or tally is None or engine.why_not:
-            device = next(self.model.parameters()).device
-            with record_activity(self.model, keep_spikes=keep_spikes) as activity:
-                logits += [self.model(x.to(device)).float().cpu() for x in batches]
-            return torch.cat(logits).softmax(1), activity
         activity = Activity()
         for x in batches:
-            run = engine.run(x)
-            logits.append(run.logits)
-            tally.add(activity, x.shape, run.counts)
+            if not keep_spikes and self._engine and self._tally and not self._engine.why_not:
+                run = self._engine.run(x)
+                if run.counts:
+                    logits.append(run.logits)
+                    self._tally.add(activity, x.shape, run.counts)
+                    continue
+                # The model has changed since it was asked, and torch ran it unmeasured.
+            like = next(self.model.parameters())
+            with record_activity(self.model, keep_spikes=keep_spikes) as recorded:
+                logits.append(self.model(x.to(like)).float().cpu())
+            join(activity, recorded)
         return torch.cat(logits).softmax(1), activity
 
     def _best(self, probabilities: Tensor) -> dict[str, float]:

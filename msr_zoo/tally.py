@@ -11,7 +11,7 @@ from msr_zoo.engine import EngineRun
 from msr_zoo.kernels.bits import pack_bits
 from msr_zoo.models.ms_resnet import MSBlock
 
-__all__ = ["Tally"]
+__all__ = ["Tally", "join"]
 
 
 class Tally:
@@ -36,6 +36,8 @@ class Tally:
 
     def add(self, activity: Activity, shape: torch.Size, counts: Mapping[str, Tensor]) -> None:
         """Add to `activity` a call with an input of `shape`, of these spikes (T,) of every LIF."""
+        if not counts:
+            raise ValueError("the call has no counts of spikes, because torch ran it")
         steps = len(next(iter(counts.values())))
         call = self._calls.get((shape, steps)) or self._of(shape, steps)
         self._calls[shape, steps] = call
@@ -67,3 +69,21 @@ class Tally:
             layer = activity._neurons[name]
             layer.packed.append(pack_bits(run.spikes(name).flatten(1)))
             layer.currents.append(current)
+
+
+def join(activity: Activity, recorded: Activity) -> None:
+    """Add to `activity` the calls of the same model that `record_activity` has measured."""
+    for name, layer in recorded._neurons.items():
+        mine = activity._neurons.setdefault(name, _Neurons())
+        # In one place and one type, whatever ran the other calls.
+        mine.counts += [count.cpu().double() for count in layer.counts]
+        mine.shapes += layer.shapes
+        mine.packed += layer.packed
+        mine.currents += layer.currents
+    for name, weights in recorded._weights.items():
+        total = activity._weights.setdefault(name, _Weights(weights.real, weights.linear))
+        total.images += weights.images
+        total.macs += weights.macs
+        total.counts += weights.counts
+        total.fan_outs += weights.fan_outs
+        total.whole += weights.whole

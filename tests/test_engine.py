@@ -235,8 +235,18 @@ def test_unknown_weights_are_refused():
 
 def test_a_wrong_input_gets_the_models_own_error():
     engine = EventEngine(lively("cifar"))
-    with pytest.raises(ValueError, match="input must be"):
-        engine(torch.zeros(1, 4, 32, 32))
+    for shape in ((1, 4, 32, 32), (5,), (3, 3), (1, 1, 1, 3, 8, 8)):
+        with pytest.raises(ValueError, match="input must be"):
+            engine(torch.zeros(shape))
+
+
+def test_steps_that_cannot_be_shown_and_spikes_that_were_not_kept_are_refused():
+    engine, x = EventEngine(lively("cifar")), torch.zeros(1, 3, 8, 8)
+    for steps, images in ((0, x), (-1, x), (2, x[None])):
+        with pytest.raises(ValueError, match=f"at least 1, and are of pictures alone, got {steps}"):
+            engine.run(images, steps=steps)
+    with pytest.raises(ValueError, match="keep=True"):
+        engine.run(x).spikes("lif")
 
 
 @torch.inference_mode()
@@ -258,3 +268,16 @@ def test_autocast_around_the_engine_changes_nothing():
     expected = engine(images)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(engine(images), expected)
+
+
+def test_autocast_reaches_what_torch_runs():
+    model = lively("cifar")
+    model.layer1[0].bn2 = nn.GroupNorm(4, 16)
+    with pytest.warns(UserWarning, match="runs through torch"):
+        engine = EventEngine(model)
+    x = pictures(model, (12, 12))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(x)
+        got = engine(x)
+    assert expected.dtype == got.dtype == torch.bfloat16
+    assert torch.equal(got, expected)

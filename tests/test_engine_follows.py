@@ -1,6 +1,7 @@
 """The engine goes with its model: weights that change, buffers, threads."""
 
 import copy
+import pickle
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,13 @@ def threshold(model: MSResNet) -> None:
     model.layer2[0].lif2.threshold = 0.9
 
 
+def stride(model: MSResNet) -> None:
+    model.layer2[0].conv1.stride = (1, 1)
+    model.layer2[0].shortcut[0].stride = (1, 1)
+
+
 CHANGES = [
+    stride,
     optimiser_step,
     one_weight,
     other_data,
@@ -96,7 +103,54 @@ def test_the_engine_follows_its_model(change, weights):
         torch.testing.assert_close(after, model(x), atol=1e-3, rtol=1e-3)
 
 
-def test_what_has_not_changed_is_not_prepared_again(monkeypatch):
+def test_hooks_are_called_while_they_are_there_and_cost_no_preparation():
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    engine = EventEngine(model)
+    expected, blocks = engine(x), engine._prepared.blocks
+    handle = model.layer2[0].lif2.register_forward_hook(lambda *args: torch.zeros_like(args[2]))
+    with pytest.warns(UserWarning, match=r"because layer2\.0\.lif2 has hooks, which the engine"):
+        run = engine.run(x)
+    assert torch.equal(run.logits, model(x))
+    assert not torch.equal(run.logits, expected)
+    handle.remove()
+    pre = model.layer1[0].bn1.register_forward_pre_hook(lambda _, args: (args[0] + 1,))
+    assert str(engine.why_not).startswith("layer1.0.bn1 has hooks")
+    pre.remove()
+    model.fc.forward = lambda x: x
+    assert str(engine.why_not).startswith("fc has a forward of its own")
+    del model.fc.forward
+    assert engine.why_not is None
+    assert torch.equal(engine(x), expected)
+    assert engine._prepared.blocks is blocks
+
+
+def test_what_one_thread_records_leaves_the_others_to_the_engine():
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    engine = EventEngine(model)
+    expected = engine(x)
+    with record_activity(model) as recorded, ThreadPoolExecutor(1) as pool:
+        run = pool.submit(engine.run, x).result()
+        assert run.counts.keys() == engine.activity.keys() != set()
+        assert torch.equal(run.logits, expected)
+        with pytest.warns(UserWarning, match="has hooks"):
+            engine(x)
+    assert recorded.pictures == len(x)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_a_copy_of_an_engine_has_a_model_of_its_own(copied):
+    engine = EventEngine(lively("cifar"), weights="int8")
+    x = pictures(engine.model, (12, 12))
+    other = copied(engine)
+    expected = engine(x)
+    one_weight(engine.model)
+    assert other.weights == "int8"
+    assert torch.equal(other(x), expected)
+
+
+def test_what_has_not_changed_is_not_prepared_again():
     model = lively("cifar")
     engine = EventEngine(model)
     blocks = engine._prepared.blocks

@@ -119,6 +119,37 @@ def test_what_the_engine_does_not_know_runs_through_torch_with_one_warning(chang
         assert torch.equal(followed(x).nan_to_num(), logits.nan_to_num())
 
 
+def test_a_model_that_was_pruned_to_its_stem_runs_through_torch():
+    model = lively("cifar")
+    model.prune_intermediate_layers([0])
+    model.reset_classifier(10, "avg")
+    with pytest.warns(UserWarning, match="because it has no blocks"):
+        engine = EventEngine(model)
+    x = pictures(model, (8, 8))
+    assert torch.equal(engine(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("layer2.0.conv1", "stride", (3, 3)),
+        ("layer2.0.conv1", "padding", (0, 0)),
+        ("layer2.0.conv1", "padding_mode", "reflect"),
+        ("layer2.0.conv1", "dilation", (2, 2)),
+        ("layer2.0.conv1", "groups", 2),
+        ("layer2.0.shortcut.0", "kernel_size", 3),
+        ("layer2.0.shortcut.0", "ceil_mode", False),
+        ("global_pool", "pool_type", "max"),
+    ],
+)
+def test_settings_of_a_part_are_noticed(name, setting, value):
+    model = lively("pooled" if "shortcut" in name else "cifar")
+    engine = EventEngine(model)
+    assert engine.why_not is None
+    setattr(model.get_submodule(name), setting, value)
+    assert engine.why_not
+
+
 def test_every_variant_fits():
     for name in ("imagenet", "cifar", "events", "pooled", "odd"):
         assert why_not(lively(name)) is None

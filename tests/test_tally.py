@@ -57,6 +57,12 @@ def test_counts_beyond_float32_are_kept_to_the_last_spike():
     assert activity.operations["layer1.0.conv1"].ac == some * 16 * 9
 
 
+def test_a_call_that_torch_ran_has_nothing_to_add():
+    tally = Tally(lively("cifar"))
+    with pytest.raises(ValueError, match="no counts of spikes, because torch ran it"):
+        tally.add(Activity(), torch.Size((1, 3, 8, 8)), {})
+
+
 def test_a_tally_needs_no_memory():
     model = lively("imagenet")
     shadow = Tally(model)._shadow

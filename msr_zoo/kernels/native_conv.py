@@ -78,6 +78,10 @@ def conv_lif(
     potentials are (T, B, H, W, lanes), with one step where constant in time; the sum is kept in
     `potential` where given, which may be the residual itself.
     """
+    if weight.kernel not in (1, 3) or stride < 1:
+        raise ValueError(
+            f"kernels must be 1 or 3 wide and strides at least 1, got {weight.kernel} and {stride}"
+        )
     call = _call(fired, weight.lanes_out, decay, threshold, residual, residual_norm, potential)
     call.H, call.W, call.lanes_in = spikes.shape[2] - 2, spikes.shape[3] - 2, lanes_in
     # What the caller says of the input must be what the kernel will read.
@@ -132,6 +136,8 @@ def _call(
 ) -> _ConvLif:
     if fired.dim() != 5 or lanes_out != lanes_of(lanes_out):
         raise ValueError(f"fired must be (T, B, H + 2, W + 2, words), for {lanes_out} lanes")
+    if min(*fired.shape[:2], fired.shape[2] - 2, fired.shape[3] - 2) < 1:
+        raise ValueError(f"fired must hold a step, a picture and a pixel, got {tuple(fired.shape)}")
     call = _ConvLif()
     call.T, call.B = fired.shape[:2]
     call.OH, call.OW, call.lanes_out = fired.shape[2] - 2, fired.shape[3] - 2, lanes_out

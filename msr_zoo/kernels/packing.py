@@ -102,7 +102,7 @@ def pack_tiles(weight: Tensor) -> Packed:
 def fixed_point(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Float weights (O, I, k, k) as int32 of 24 bits, and the power of two (O,) of a unit.
 
-    The error of a weight is at most 2**-23 of the largest one of its output channel, so sums are
+    The error of a weight is about 2**-23 of the largest one of its output channel, so sums are
     closer to the real ones than float32 additions are.
     """
     largest = weight.abs().amax((1, 2, 3)).double()

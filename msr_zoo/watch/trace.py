@@ -2,6 +2,7 @@
 
 import copy
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -104,7 +105,7 @@ class Trace:
         for layer in self.streams:
             potential = self.activity.currents(layer)[:, 0].flatten(1).float()
             sample = potential[:, :: max(1, potential.shape[1] // SAMPLE)]
-            ends = torch.quantile(sample, torch.tensor([0.05, 0.95]), dim=1).T.tolist()
+            ends = torch.quantile(sample, sample.new_tensor([0.05, 0.95]), dim=1).T.tolist()
             means = potential.mean(1).tolist()
             for step, mean, (low, high) in zip(steps, means, ends, strict=True):
                 step.append(Flow(block_of(layer), mean, low, high))
@@ -168,17 +169,23 @@ def trace(
         model = copy.copy(model)
         model.num_steps = steps  # type: ignore[assignment]
     module: Any = model
-    if counted is None or counted[0].why_not:
+    # Another default dtype makes pictures of another kind.
+    x = x.to(next(model.parameters()).dtype)
+    run = None
+    if counted is not None and not counted[0].why_not:
+        # Refused where the model has changed since it was asked.
+        with suppress(ValueError):
+            run = counted[0].run(x, steps=steps if x.dim() == 4 else None, keep=True)
+    if run is None or counted is None:
         with record_activity(model, keep_spikes=True, keep_currents=True) as activity:
             logits = module.forward_steps(x)[:, 0]
     else:
-        engine, tally = counted
-        run = engine.run(x, steps=steps, keep=True)
+        tally = counted[1]
         activity = Activity()
         tally.add(activity, x.shape, run.counts)
         tally.keep(activity, run)
         spikes = run.spikes("lif").float()
-        shares = spikes.cumsum(0) / torch.arange(1.0, len(spikes) + 1).view(-1, 1, 1, 1, 1)
+        shares = spikes.cumsum(0) / torch.arange(1, len(spikes) + 1).view(-1, 1, 1, 1, 1)
         logits = module.forward_head(shares[:, 0])
     neurons = {
         name: (lif.decay, lif.threshold)

@@ -76,6 +76,27 @@ def test_tensors_of_another_size_are_refused(name, wrong):
         call(**{name: wrong})
 
 
+@pytest.mark.parametrize("shape", [(0, 2, 5, 4), (3, 0, 5, 4), (3, 2, 0, 4), (3, 2, 5, 0)])
+def test_what_is_empty_is_refused(shape):
+    empty = {name: native_conv.silent(*shape, 16) for name in ("spikes", "fired")}
+    with pytest.raises(ValueError, match="fired must hold a step, a picture and a pixel"):
+        call(**empty, residual=None, potential=None)
+    with pytest.raises(ValueError, match="fired must hold"):
+        native_conv.dense_lif(
+            torch.zeros(*shape, 16), empty["fired"], decay=DECAY, threshold=THRESHOLD
+        )
+
+
+def test_kernels_and_strides_that_there_are_not_are_refused():
+    for changes in (
+        {"weight": packing.pack_weight(torch.zeros(16, 16, 5, 5))},
+        {"stride": 0},
+        {"stride": -1},
+    ):
+        with pytest.raises(ValueError, match="kernels must be 1 or 3 wide and strides at least 1"):
+            call(**changes)
+
+
 def test_weights_and_norms_that_no_kernel_can_read_are_refused():
     with pytest.raises(TypeError, match="scale must be contiguous"):
         native_conv.Norm(scale=torch.ones(16).double(), shift=torch.zeros(16))

@@ -101,6 +101,35 @@ def test_the_page_runs_on_the_engine_where_there_is_one(monkeypatch):
     torch.testing.assert_close(seen.probabilities, by_torch.probabilities, atol=5e-3, rtol=0)
 
 
+def test_a_model_that_changes_once_the_engine_was_asked_is_traced_by_torch(monkeypatch):
+    model = described(lively("cifar"))
+    counted = EventEngine(model), Tally(model)
+    model.layer1[0].bn2 = torch.nn.GroupNorm(4, 16)
+    x = torch.randn(1, 3, 9, 8, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(EventEngine, "why_not", None)
+    with pytest.warns(UserWarning, match="runs through torch"):
+        seen = trace(model, x, SOURCE, 2, counted)
+    assert seen.as_dict() == trace(model, x, SOURCE, 2).as_dict()
+
+
+def test_the_page_stands_another_default_dtype():
+    request = Request("msresnet20.cifar10", str(EXAMPLE), steps=2)
+    loaded, later = Watcher(folders=False), Watcher(folders=False)
+    expected = Watcher(folders=False).trace(request)
+    loaded.model(request.model)
+    torch.set_default_dtype(torch.float64)
+    try:
+        seen, wide = loaded.trace(request), later.trace(request)
+        assert len(seen.flows) == 2
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(seen.probabilities, expected.probabilities)
+    # A model that was made meanwhile has weights of that dtype.
+    torch.testing.assert_close(
+        wide.probabilities, expected.probabilities, atol=0.01, rtol=0, check_dtype=False
+    )
+
+
 def test_a_call_that_torch_runs_keeps_nothing():
     model = lively("cifar")
     engine = EventEngine(model)
