@@ -27,7 +27,7 @@ EVENTS = Tuning(epochs=48, early_epochs=32, lr=2e-2, patience=12)
 UPRIGHT_EVENTS = Tuning(
     epochs=72, early_epochs=40, batch_size=32, lr=2e-2, average=0.99, patience=20
 )
-PICTURES = Tuning(epochs=10)
+PICTURES = Tuning(epochs=10, lr=8e-3)
 MOTION = Motion(
     augmentation=Augmentation(
         shift=10, flip=True, reverse=True, swap_polarity=True, rotate=180, scale=0.3, thin=0.5
