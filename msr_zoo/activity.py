@@ -99,6 +99,23 @@ class Activity:
         self._weights: dict[str, _Weights] = {}
         self._fired: tuple[weakref.ref[Tensor], Tensor] | None = None
 
+    def extend(self, other: "Activity") -> None:
+        """Add the calls of the same model that `other` has measured."""
+        for name, layer in other._neurons.items():
+            mine = self._neurons.setdefault(name, _Neurons())
+            # In one place and one type, whatever ran the other calls.
+            mine.counts += [count.cpu().double() for count in layer.counts]
+            mine.shapes += layer.shapes
+            mine.packed += layer.packed
+            mine.currents += layer.currents
+        for name, weights in other._weights.items():
+            total = self._weights.setdefault(name, _Weights(weights.real, weights.linear))
+            total.images += weights.images
+            total.macs += weights.macs
+            total.counts += weights.counts
+            total.fan_outs += weights.fan_outs
+            total.whole += weights.whole
+
     @property
     def pictures(self) -> int:
         """Pictures or recordings that passed."""

@@ -17,7 +17,7 @@ from msr_zoo.engine import EventEngine
 from msr_zoo.event_fit import why_not
 from msr_zoo.event_input import EventInput, read_recording
 from msr_zoo.events import Events
-from msr_zoo.tally import Tally, join
+from msr_zoo.tally import Tally
 
 __all__ = ["EXAMPLE", "Prediction", "Predictor", "WindowPrediction", "pictures_in", "read_picture"]
 
@@ -150,7 +150,7 @@ class Predictor:
             like = next(self.model.parameters())
             with record_activity(self.model, keep_spikes=keep_spikes) as recorded:
                 logits.append(self.model(x.to(like)).float().cpu())
-            join(activity, recorded)
+            activity.extend(recorded)
         return torch.cat(logits).softmax(1), activity
 
     def _best(self, probabilities: Tensor) -> dict[str, float]:

@@ -11,7 +11,7 @@ from msr_zoo.engine import EngineRun
 from msr_zoo.kernels.bits import pack_bits
 from msr_zoo.models.ms_resnet import MSBlock
 
-__all__ = ["Tally", "join"]
+__all__ = ["Tally"]
 
 
 class Tally:
@@ -69,21 +69,3 @@ class Tally:
             layer = activity._neurons[name]
             layer.packed.append(pack_bits(run.spikes(name).flatten(1)))
             layer.currents.append(current)
-
-
-def join(activity: Activity, recorded: Activity) -> None:
-    """Add to `activity` the calls of the same model that `record_activity` has measured."""
-    for name, layer in recorded._neurons.items():
-        mine = activity._neurons.setdefault(name, _Neurons())
-        # In one place and one type, whatever ran the other calls.
-        mine.counts += [count.cpu().double() for count in layer.counts]
-        mine.shapes += layer.shapes
-        mine.packed += layer.packed
-        mine.currents += layer.currents
-    for name, weights in recorded._weights.items():
-        total = activity._weights.setdefault(name, _Weights(weights.real, weights.linear))
-        total.images += weights.images
-        total.macs += weights.macs
-        total.counts += weights.counts
-        total.fan_outs += weights.fan_outs
-        total.whole += weights.whole

@@ -265,8 +265,12 @@ class MSResNet(nn.Module):
         Not cumulative, they are of each step's own spikes, and their mean is what `forward` gives.
         """
         spikes = self._spikes(x)
+        return self.head_steps(spikes, cumulative)
+
+    def head_steps(self, spikes: Tensor, cumulative: bool = True) -> Tensor:
+        """Those logits from the spikes (T, B, C, H, W) of the last LIF."""
         if cumulative:
-            steps = torch.arange(1, len(spikes) + 1, device=x.device).view(-1, 1, 1, 1, 1)
+            steps = torch.arange(1, len(spikes) + 1, device=spikes.device).view(-1, 1, 1, 1, 1)
             spikes = spikes.cumsum(0) / steps
         return fold(self.forward_head, spikes)
 

@@ -184,9 +184,7 @@ def trace(
         activity = Activity()
         tally.add(activity, x.shape, run.counts)
         tally.keep(activity, run)
-        spikes = run.spikes("lif").float()
-        shares = spikes.cumsum(0) / torch.arange(1, len(spikes) + 1).view(-1, 1, 1, 1, 1)
-        logits = module.forward_head(shares[:, 0])
+        logits = module.head_steps(run.spikes("lif").float())[:, 0]
     neurons = {
         name: (lif.decay, lif.threshold)
         for name, lif in model.named_modules()
