@@ -35,6 +35,7 @@ from processes import Processes
 from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
+from teacher import Teacher, distillation
 
 _DEFAULTS = {
     field.name: field.default
@@ -68,15 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
 
     try:
-        recipe.phases()
+        recipe.check()
     except ValueError as error:
         parser.error(str(error))
-    if recipe.optimizer not in ("sgd", "muon"):
-        parser.error(f"optimizer must be sgd or muon, got {recipe.optimizer!r}")
-    if recipe.precision not in ("float32", "float16", "bfloat16"):
-        parser.error(f"precision must be float32, float16 or bfloat16, got {recipe.precision!r}")
-    if not 0 <= recipe.ema_decay < 1:
-        parser.error(f"ema_decay must be at least 0 and less than 1, got {recipe.ema_decay}")
 
     # Processes and device.
     processes = Processes.join()
@@ -96,6 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
             for t in (True, False)
         )
         penalty = FiringRate(net) if recipe.rate_penalty else None
+        teacher = None
+        if recipe.teacher:
+            teacher = Teacher(recipe.teacher, net.pretrained_cfg, train_set.classes, device)
     except (ValueError, OSError, RuntimeError) as error:
         parser.error(str(error))
     if test_set.classes != train_set.classes:
@@ -206,7 +204,10 @@ def main(arguments: list[str] | None = None) -> None:
             images = channels_last(images)
             with autocast:
                 logits = model(images)
+                taught = teacher(images) if teacher else None
             loss = cross_entropy(logits, labels, recipe.label_smoothing)
+            if taught is not None:
+                loss = loss.lerp(distillation(logits, taught), recipe.teacher_weight)
             if penalty:
                 loss = loss + recipe.rate_penalty * penalty.take()
             optimizer.zero_grad(set_to_none=True)
