@@ -118,8 +118,8 @@ CIFAR10_TWO_CORES = Recipe(
 CIFAR10_TRAINED_ON = replace(
     CIFAR10_TWO_CORES, model="local-dir:runs/first", pretrained=True, schedule="20x2 9x4", lr=0.01
 )
-# On from the weights of that, exported to runs/second: they knew 90.5 % of the pictures that they had
-# seen, and 85.5 % of others.
+# On from the weights of that, exported to runs/second, which knew 90.5 % of the pictures that they
+# had seen, and 85.5 % of others.
 CIFAR10_TAUGHT = replace(
     CIFAR10_TRAINED_ON,
     model="local-dir:runs/second",

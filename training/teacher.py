@@ -29,7 +29,7 @@ class Teacher:
         for key in ("mean", "std"):
             if tuple(own[key]) != tuple(cfg[key]):
                 raise ValueError(
-                    f"the teacher {model} takes pictures with {key} {own[key]}, the model {cfg[key]}"
+                    f"the teacher {model} takes pictures of {key} {own[key]}, the model {cfg[key]}"
                 )
         network = network.to(device, memory_format=torch.channels_last)
         self._network: Any = network.eval().requires_grad_(False)

@@ -50,5 +50,5 @@ def test_teacher_of_something_else_is_refused(pictures, tmp_path, capsys):
 
 def test_teacher_must_take_the_same_pictures(stubborn):
     cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.2470, 0.2435, 0.2616)}
-    with pytest.raises(ValueError, match=r"with mean .*, the model \(0.5, 0.5, 0.5\)"):
+    with pytest.raises(ValueError, match=r"of mean .*, the model \(0.5, 0.5, 0.5\)"):
         Teacher(stubborn, cfg, ("bright", "dark"), torch.device("cpu"))
