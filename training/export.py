@@ -17,6 +17,7 @@ from torch import nn
 
 import msr_zoo
 from msr_zoo.hub import save_pretrained
+from msr_zoo.neurons import LIF
 from recipes import Recipe
 from simulated import event_input
 
@@ -44,6 +45,8 @@ def main() -> None:
     model: Any = msr_zoo.create_model(
         recipe.model, num_steps=recipe.num_steps, num_classes=len(saved["classes"])
     )
+    if not any(isinstance(module, LIF) for module in model.modules()):
+        model.num_steps = 1  # a picture passes the twin once
     model.load_state_dict(saved["model"])
     model.pretrained_cfg["label_names"] = list(saved["classes"])
     size = stored_bytes(model)

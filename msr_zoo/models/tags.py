@@ -87,6 +87,11 @@ TAGS = {
         sha256="53068c0d18b34c77d2c19d3864e07a52b785538f115e77863e9ac290a01bde1d",
         cfg=_CIFAR10,
     ),
+    "resnet_twin20.cifar10": Tag(
+        num_steps=1,
+        sha256="58fefced9a1a7cedf427d4555668b95b4104af1cf1a21d90076e9174d165c291",
+        cfg=_CIFAR10,
+    ),
     "msresnet20_dvs.cifar10_events": Tag(
         num_steps=1,
         sha256="b90eef6b7351c67a05e3c8c63a3d1584c33c3743a33facda566d64fbdf27a627",
