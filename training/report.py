@@ -112,6 +112,7 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     descents = _descents(training)
     minutes = sum(epoch["seconds"] for run in descents for epoch in run["history"]) / 60
     settings = "; then, from the weights of that, ".join(_settings(run) for run in descents)
+    threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
     what = next(text for family, text in FAMILIES.items() if name.startswith(family))
@@ -140,7 +141,7 @@ model = msr_zoo.create_model("{name}", pretrained=True)
 
 **Recipe.** {settings}.
 
-**Trained** in {minutes:.0f} minutes on {made["device"]}, {made["threads"]} thread{"s" if made["threads"] > 1 else ""}, \
+**Trained** in {minutes:.0f} minutes on {made["device"]}, {threads}, \
 torch {made["torch"]}, commit {made["commit"][:12]}; training.json holds loss and accuracy of every
 epoch. The last epoch's weights, chosen by nothing but the end of the schedule. Evaluated in float32
 from the float16 tensors of this repository by `{results["command"]}`, \
