@@ -32,7 +32,12 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="folder that training/train.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it is new")
+    parser.add_argument(
+        "--num-steps", type=int, help="T of the weights, by default that of the last epochs"
+    )
     options = parser.parse_args()
+    if options.num_steps is not None and options.num_steps < 1:
+        parser.error(f"--num-steps must be at least 1, got {options.num_steps}")
     if not (options.run / "last.pt").exists():
         parser.error(f"{options.run} holds no last.pt")
     if options.out.exists():
@@ -42,11 +47,10 @@ def main() -> None:
     if len(saved["history"]) < recipe.epochs:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
-    model: Any = msr_zoo.create_model(
-        recipe.model, num_steps=recipe.num_steps, num_classes=len(saved["classes"])
-    )
-    if not any(isinstance(module, LIF) for module in model.modules()):
-        model.num_steps = 1  # a picture passes the twin once
+    model: Any = msr_zoo.create_model(recipe.model, num_classes=len(saved["classes"]))
+    spiking = any(isinstance(module, LIF) for module in model.modules())
+    # A picture passes the twin once.
+    model.num_steps = (options.num_steps or recipe.num_steps) if spiking else 1
     model.load_state_dict(saved["model"])
     model.pretrained_cfg["label_names"] = list(saved["classes"])
     size = stored_bytes(model)
@@ -55,7 +59,7 @@ def main() -> None:
             f"{options.out}: {size / 1e6:.1f} MB are too many for the wheel, which takes "
             f"{WHEEL_BYTES / 1e6:g} MB a model; export to hub/{options.out.name}"
         )
-    events = event_input(recipe.num_steps) if recipe.data == "cifar10-events" else None
+    events = event_input(model.num_steps) if recipe.data == "cifar10-events" else None
     card = "Made by training/export.py.\n"
     digest = save_pretrained(model, options.out, card=card, events=events)
     # What the card is made from, next to what training/evaluate.py measures.

@@ -32,9 +32,7 @@ def test_pushing_again_commits_to_the_same_repository(server):
         torch.manual_seed(seed)
         model = msr_zoo.create_model("msresnet20", **SMALL)
         message = f"Seed {seed}"
-        msr_zoo.push_to_hub(
-            model, "pushed", card="", token=server.token, commit_message=message
-        )
+        msr_zoo.push_to_hub(model, "pushed", card="", token=server.token, commit_message=message)
     assert list(server.repositories) == ["me/pushed"]
     assert server.commits == ["Seed 0", "Seed 1"]
 

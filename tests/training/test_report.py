@@ -56,6 +56,23 @@ def test_weights_that_were_trained_on_keep_what_was_before(
     assert "in 12 minutes" in report.card(results, third)
 
 
+@pytest.mark.parametrize("name", ["msresnet20", "resnet_twin20"])
+def test_weights_may_take_fewer_steps_and_a_twin_takes_one(
+    pictures, tmp_path, monkeypatch, capsys, name
+):
+    train.main(arguments(pictures, tmp_path / "run", "--model", name, "--schedule", "1x2"))
+    command = ["export.py", str(tmp_path / "run"), "--out", str(tmp_path / f"{name}.few")]
+    monkeypatch.setattr(sys, "argv", [*command, "--num-steps", "0"])
+    with pytest.raises(SystemExit):
+        export.main()
+    assert "--num-steps must be at least 1, got 0" in capsys.readouterr().err
+    fewer = ["--num-steps", "1"] if name == "msresnet20" else []
+    monkeypatch.setattr(sys, "argv", [*command, *fewer])
+    export.main()
+    source = f"local-dir:{tmp_path / f'{name}.few'}"
+    assert msr_zoo.create_model(source, pretrained=True).num_steps == 1
+
+
 def test_size_on_disk_is_known_before_it_is_written(weights):
     model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
     stored = load_file(weights / "model.safetensors").values()
