@@ -7,11 +7,15 @@ from typing import Any
 import torch
 
 import train
+from ending import told_to_end
 from recipes import Recipe
 
 
 def finished(arguments: list[str], out: Path, ends: float) -> dict[str, Any] | None:
-    """The last checkpoint of a run that is trained to its end first; None if it was interrupted."""
+    """The last checkpoint of a run that is trained to its end first; None if it was interrupted.
+
+    A run that was told to end, but had ended anyway, counts as interrupted: its study is to stop.
+    """
     saved = _checkpoint(out)
     if saved is None or not _is_finished(saved):
         if ends < float("inf"):
@@ -19,8 +23,9 @@ def finished(arguments: list[str], out: Path, ends: float) -> dict[str, Any] | N
             if left <= 0:
                 return None
             arguments = [*arguments, "--max-minutes", f"{left:.2f}"]
-        train.main(arguments)
-        saved = _checkpoint(out)
+        with told_to_end() as ending:
+            train.main(arguments)
+        saved = None if ending else _checkpoint(out)
     return saved if saved and _is_finished(saved) else None
 
 
