@@ -44,21 +44,3 @@ def test_a_heavier_penalty_leaves_fewer_spikes(pictures, weights, tmp_path, monk
         f"penalty {p['penalty']:g}: {p['top1'][0]:.2%}, {rate:.3f} spikes a neuron"
         for p, rate in zip(results["points"], rates, strict=True)
     ]
-
-
-def test_ablations_differ_in_what_they_say(pictures, weights, tmp_path, monkeypatch):
-    out = tmp_path / "results" / "ablations.json"
-    names = ["SGD", "label smoothing 0.1", "half the epochs at T 2"]
-    monkeypatch.setattr(ablations, "SCHEDULE", ["--schedule", "2x1@12"])
-    monkeypatch.setitem(ablations.CHANGES, names[2], ["--schedule", "1x2@12"])
-    monkeypatch.setattr(sys, "argv", [
-        "ablations.py", "--changes", *names, "--data", str(pictures), "--out", str(out),
-        "--runs", str(tmp_path / "runs"), "--batch-size", "8",
-    ])  # fmt: skip
-    ablations.main()
-    rows = json.loads(out.read_text())["rows"]
-    assert [row["change"] for row in rows] == names
-    assert [row["recipe"]["optimizer"] for row in rows] == ["sgd", "muon", "muon"]
-    assert [row["recipe"]["label_smoothing"] for row in rows] == [0.0, 0.1, 0.0]
-    assert [row["recipe"]["schedule"] for row in rows] == ["2x1@12", "2x1@12", "1x2@12"]
-    assert all(0 <= row["top1"] <= 1 and row["seconds"] > 0 for row in rows)
