@@ -7,13 +7,14 @@ import pytest
 import msr_zoo
 from msr_zoo.hub import save_pretrained
 from msr_zoo.models import ms_resnet
-from studies import ablations, few_spikes
+from studies import few_spikes
 
 
 @pytest.fixture
 def weights(monkeypatch, tmp_path):
     monkeypatch.setattr(ms_resnet, "CIFAR", {**ms_resnet.CIFAR, "channels": (4, 6, 8)})
     model = msr_zoo.create_model("msresnet20", num_classes=2, num_steps=2, zero_init_last=False)
+    model.pretrained_cfg["label_names"] = ["bright", "dark"]
     save_pretrained(model, tmp_path / "weights", card="")
     return tmp_path / "weights"
 
@@ -44,3 +45,28 @@ def test_a_heavier_penalty_leaves_fewer_spikes(pictures, weights, tmp_path, monk
         f"penalty {p['penalty']:g}: {p['top1'][0]:.2%}, {rate:.3f} spikes a neuron"
         for p, rate in zip(results["points"], rates, strict=True)
     ]
+
+
+def test_a_teacher_and_a_lower_learning_rate_pass_through(
+    pictures, weights, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "few_spikes.json"
+    arguments = [
+        "few_spikes.py", str(weights), "--data", str(pictures), "--penalties", "0",
+        "--schedule", "1x2", "--runs", str(tmp_path / "runs"), "--out", str(out),
+        "--batch-size", "8",
+    ]  # fmt: skip
+    teacher = f"local-dir:{weights}"
+    given = ["--teacher", teacher, "--lr", "0.002"]
+    monkeypatch.setattr(sys, "argv", [*arguments, *given])
+    few_spikes.main()
+    results = json.loads(out.read_text())
+    assert (results["recipe"]["teacher"], results["recipe"]["lr"]) == (teacher, 0.002)
+    assert results["recipe"]["pretrained"] is True
+    assert results["command"].endswith(" ".join(given))
+    # Another teacher is another study, which must not go on from this one's runs.
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as error:
+        few_spikes.main()
+    assert error.value.code == 2
+    assert "made by another recipe" in capsys.readouterr().err

@@ -17,15 +17,15 @@ def finished(arguments: list[str], out: Path, ends: float) -> dict[str, Any] | N
     A run that was told to end, but had ended anyway, counts as interrupted: its study is to stop.
     """
     saved = _checkpoint(out)
-    if saved is None or not _is_finished(saved):
-        if ends < float("inf"):
-            left = (ends - time.monotonic()) / 60
-            if left <= 0:
-                return None
-            arguments = [*arguments, "--max-minutes", f"{left:.2f}"]
-        with told_to_end() as ending:
-            train.main(arguments)
-        saved = None if ending else _checkpoint(out)
+    if ends < float("inf"):
+        left = (ends - time.monotonic()) / 60
+        if left <= 0 and not (saved and _is_finished(saved)):
+            return None
+        arguments = [*arguments, "--max-minutes", f"{max(left, 0.01):.2f}"]
+    # Of a finished run it makes nothing more, but refuses one that was made by another recipe.
+    with told_to_end() as ending:
+        train.main(arguments)
+    saved = None if ending else _checkpoint(out)
     return saved if saved and _is_finished(saved) else None
 
 
