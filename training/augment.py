@@ -13,8 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode, RandAugment
 # smallest share, 0.08, is for trainings of many epochs.
 SCALE = (0.25, 1.0)
 LOG_ASPECT = 0.2877  # log 4/3
-# Pictures that RandAugment changes alike: of 32 px, 128 of them one by one cost several times as
-# much as in groups, nearly all of it calls.
+# Pictures that RandAugment changes alike: one by one, those of 32 px cost four times as much.
 GROUP = 8
 
 
