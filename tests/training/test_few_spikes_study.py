@@ -1,4 +1,6 @@
+import hashlib
 import json
+import shutil
 import sys
 from xml.etree import ElementTree
 
@@ -64,9 +66,25 @@ def test_a_teacher_and_a_lower_learning_rate_pass_through(
     assert (results["recipe"]["teacher"], results["recipe"]["lr"]) == (teacher, 0.002)
     assert results["recipe"]["pretrained"] is True
     assert results["command"].endswith(" ".join(given))
+    digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()
+    assert (results["weights_sha256"], results["seeds"]) == (digest, [0])
     # Another teacher is another study, which must not go on from this one's runs.
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as error:
         few_spikes.main()
     assert error.value.code == 2
     assert "made by another recipe" in capsys.readouterr().err
+    # Other weights of the same name begin anew.
+    model = msr_zoo.create_model("msresnet20", num_classes=2, num_steps=2)
+    shutil.rmtree(weights)
+    save_pretrained(model, weights, card="")
+    few_spikes.main()
+    assert json.loads(out.read_text())["weights_sha256"] != digest
+
+
+def test_a_folder_without_weights_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["few_spikes.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as error:
+        few_spikes.main()
+    assert error.value.code == 2
+    assert "is no weights folder: it has no config.json" in capsys.readouterr().err
