@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import timm
@@ -137,27 +136,6 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match="not an empty folder"):
         hub.save_pretrained(trained(), tmp_path / "w", card="second")
     assert (tmp_path / "w" / "README.md").read_text() == "first"
-
-
-def test_push_uploads_safetensors_only(monkeypatch):
-    calls = []
-
-    class Api:
-        def __init__(self, token):
-            calls.append(token)
-
-        def create_repo(self, repo_id, *, private, exist_ok):
-            calls.append((repo_id, private, exist_ok))
-            return type("Url", (), {"repo_id": f"me/{repo_id}"})
-
-        def upload_folder(self, *, repo_id, folder_path, commit_message):
-            calls.append((repo_id, sorted(file.name for file in Path(folder_path).iterdir())))
-            return type("Commit", (), {"commit_url": "https://hub/commit/1"})
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    assert hub.push_to_hub(trained(), "mine", card="", token="t") == "https://hub/commit/1"
-    files = ["README.md", "config.json", "model.safetensors"]
-    assert calls == ["t", ("mine", False, True), ("me/mine", files)]
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path):

@@ -77,7 +77,7 @@ def models_table() -> str:
     ]
     rows += [
         f"| `{r['model']}` | {r['data']}, {r['split']} | {r['num_steps']} | {_accuracy(r)} | "
-        f"{r['activity']['spikes_per_neuron']:.2f} | {_energy(r)} |"
+        f"{_spikes_per_neuron(r)} | {_energy(r)} |"
         for _, r in _measured()
     ]
     return "\n".join(rows) + "\n"
@@ -89,31 +89,32 @@ def _accuracy(results: dict[str, Any]) -> str:
     return f"{top1:.2%} ({low:.2%} – {high:.2%}, {results['num_pictures']:,})"
 
 
+def _spikes_per_neuron(results: dict[str, Any]) -> str:
+    return f"{results['activity']['spikes_per_neuron']:.2f}" if _spikes(results) else "–"
+
+
+def _spikes(results: dict[str, Any]) -> bool:
+    """Whether the network has neurons that spike, or is a twin."""
+    return bool(results["activity"]["stage_rates"])
+
+
 def _energy(results: dict[str, Any]) -> str:
     activity = results["activity"]
+    if not _spikes(results):
+        return f"{activity['energy_joules'] * 1e6:.1f} µJ"
     spiking, twin = activity["energy_joules"] * 1e6, activity["twin_energy_joules"] * 1e6
     return f"{spiking:.1f} µJ, {twin:.1f} µJ"
 
 
 def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     """A Hub card: what it is, data and licence, recipe, accuracy with n, rates, energy, limits."""
-    name, recipe, activity = results["model"], training["recipe"], results["activity"]
-    made, history = training["provenance"], training["history"]
-    before = training.get("before")
-    earlier = before["history"] if before else []
-    minutes = sum(epoch["seconds"] for epoch in [*earlier, *history]) / 60
-    by_step = ", ".join(f"{share:.2%}" for share in results["top1_by_step"])
-    rates = ", ".join(
-        f"{stage} {sum(rate) / len(rate):.3f}" for stage, rate in activity["stage_rates"].items()
-    )
-    operations = activity["synaptic_operations"]
+    name, made = results["model"], training["provenance"]
+    descents = _descents(training)
+    minutes = sum(epoch["seconds"] for run in descents for epoch in run["history"]) / 60
+    settings = "; then, from the weights of that, ".join(_settings(run) for run in descents)
+    threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
-    settings = _settings(recipe)
-    if before:
-        settings = (
-            f"First {_settings(before['recipe'])}. Then, from the weights of that, {settings}"
-        )
     what = next(text for family, text in FAMILIES.items() if name.startswith(family))
     return f"""---
 license: apache-2.0
@@ -136,16 +137,11 @@ model = msr_zoo.create_model("{name}", pretrained=True)
 | data | {DATA_NOTES.get(results["data"], results["data"])} |
 | top-1, {results["split"]} split | {_accuracy(results)}; seeds {results["seeds"]} |
 | top-5 | {results["top5"][0]:.2%} |
-| top-1 after step 1 to {results["num_steps"]} | {by_step} |
-| firing rate by stage (spikes a neuron a step) | {rates or "no spikes"} |
-| spikes a neuron a picture | {activity["spikes_per_neuron"]:.3f} |
-| synaptic operations a picture | {operations["ac"]:.4g} AC and {operations["mac"]:.4g} MAC; \
-the non-spiking twin {operations["twin_mac"]:.4g} MAC |
-| energy a picture (4.6 pJ a MAC, 0.9 pJ an AC, 45 nm), twin | {_energy(results)} |
+{_activity(results)}
 
 **Recipe.** {settings}.
 
-**Trained** in {minutes:.0f} minutes on {made["device"]}, {made["threads"]} threads, \
+**Trained** in {minutes:.0f} minutes on {made["device"]}, {threads}, \
 torch {made["torch"]}, commit {made["commit"][:12]}; training.json holds loss and accuracy of every
 epoch. The last epoch's weights, chosen by nothing but the end of the schedule. Evaluated in float32
 from the float16 tensors of this repository by `{results["command"]}`, \
@@ -157,8 +153,40 @@ The energy is a count of operations times a constant, not a measurement of a chi
 {digest}"""
 
 
-def _settings(recipe: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "model")
+def _activity(results: dict[str, Any]) -> str:
+    """The rows on spikes, operations and energy of a card's table."""
+    operations = results["activity"]["synaptic_operations"]
+    energy = "energy a picture (4.6 pJ a MAC, 0.9 pJ an AC, 45 nm)"
+    if not _spikes(results):
+        return (
+            f"| synaptic operations a picture | {operations['mac']:.4g} MAC |\n"
+            f"| {energy} | {_energy(results)} |"
+        )
+    by_step = ", ".join(f"{share:.2%}" for share in results["top1_by_step"])
+    rates = ", ".join(
+        f"{stage} {sum(rate) / len(rate):.3f}"
+        for stage, rate in results["activity"]["stage_rates"].items()
+    )
+    return f"""| top-1 after step 1 to {results["num_steps"]} | {by_step} |
+| firing rate by stage (spikes a neuron a step) | {rates} |
+| spikes a neuron a picture | {results["activity"]["spikes_per_neuron"]:.3f} |
+| synaptic operations a picture | {operations["ac"]:.4g} AC and {operations["mac"]:.4g} MAC; \
+the non-spiking twin {operations["twin_mac"]:.4g} MAC |
+| {energy}, twin | {_energy(results)} |"""
+
+
+def _descents(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that made the weights, each from the weights of the former."""
+    before = [training["before"]] if "before" in training else []
+    return [*(run for former in before for run in _descents(former)), training]
+
+
+def _settings(run: dict[str, Any]) -> str:
+    """A run's recipe, without the model and what is off."""
+    recipe = {key: value for key, value in run["recipe"].items() if value or key == "seed"}
+    hidden = {"model"} | (set() if "teacher" in recipe else {"teacher_weight"})
+    hidden |= {"pretrained"} if "before" in run else set()
+    return ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in hidden)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,11 @@ def test_weights_that_were_trained_on_keep_what_was_before(
     for epoch, seconds in zip((training, training["before"]), (60, 600), strict=True):
         epoch["history"] = [{"seconds": seconds}]
     card = report.card(results, training)
-    assert "First data" in card
-    assert "Then, from the weights of that, data" in card
+    assert card.count("; then, from the weights of that, data") == 1
     assert "in 11 minutes" in card
+    third = {**training, "before": training}
+    assert report.card(results, third).count("; then, from the weights of that, data") == 2
+    assert "in 12 minutes" in report.card(results, third)
 
 
 def test_size_on_disk_is_known_before_it_is_written(weights):
@@ -119,7 +121,9 @@ def test_card_of_a_twin_says_that_it_does_not_spike(weights):
     }
     card = report.card(results, training)
     assert "The non-spiking twin of MS-ResNet" in card
-    assert "a neuron a step) | no spikes |" in card
+    assert "| synaptic operations a picture | " in card
+    assert "firing rate" not in card
+    assert "spikes a neuron" not in card
 
 
 def test_unfinished_run_is_not_exported(pictures, tmp_path, monkeypatch, capsys):
