@@ -7,7 +7,8 @@ Each is a run of training/train.py, and goes on where it was interrupted. Those 
 begin with random weights and last two short epochs, which is enough to see who learns fast. What
 keeps a network from knowing its training pictures by heart cannot show so early, so the group
 `late` trains on from weights that know theirs well, down to a learning rate of zero. The seconds
-compare only where nothing else ran beside. What is not an option here is one of train.py's recipe.
+compare only where nothing else ran beside. Rows that are in the JSON stay until they are made anew;
+each says of which commit it is. What is not an option here is one of train.py's recipe.
 """
 
 import argparse
@@ -88,7 +89,20 @@ def main() -> None:
     options, recipe = parser.parse_known_args()
     ends = time.monotonic() + 60 * (options.max_minutes or float("inf"))
 
+    data = "CIFAR-10 (JPEG copy)" if options.data == "cifar10" else options.data
+    results = {
+        "what": "test top-1, and top-1 and loss of the augmented training pictures while the last "
+        "epoch passed, of trainings that differ in one thing; `early` from random weights, `late` "
+        "on from trained ones",
+        "data": data,
+        "given": recipe,
+    }
     rows: list[dict[str, Any]] = []
+    if options.out.exists():
+        there = json.loads(options.out.read_text())
+        if (there["data"], there["given"]) != (data, recipe):
+            parser.error(f"{options.out} is of other data or another recipe; choose another --out")
+        rows = there["rows"]
     for seed, name, change in planned(options):
         start, changed = GROUPS[name].start, GROUPS[name].changes[change]
         out = options.runs / f"{name}-{re.sub('[^a-z0-9]+', '-', change.lower())}-{seed}"
@@ -97,23 +111,10 @@ def main() -> None:
         if saved is None:
             print("stopped; the same command goes on")
             return
-        last = saved["history"][-1]
-        rows.append(
-            {
-                "group": name,
-                "change": change,
-                "options": changed,
-                "seed": seed,
-                "top1": last["top1"],
-                "train_top1": last["train_top1"],
-                "train_loss": last["loss"],
-                "seconds": sum(epoch["seconds"] for epoch in saved["history"]),
-                "recipe": saved["recipe"],
-                "provenance": saved["provenance"],
-            }
-        )
-        write(options, rows)
-        print(one_line(rows[-1]), flush=True)
+        row = made_of(saved, name, change)
+        rows = sorted([row, *(r for r in rows if place(r) != place(row))], key=place)
+        write(options.out, results, rows)
+        print(one_line(row), flush=True)
     print("\n".join(table(rows)))
 
 
@@ -126,20 +127,39 @@ def planned(options: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
                     yield seed, name, change
 
 
-def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    seeds = sorted({row["seed"] for row in rows})
+def made_of(saved: dict[str, Any], group: str, change: str) -> dict[str, Any]:
+    """A row of the results, from a finished run's checkpoint."""
+    last = saved["history"][-1]
+    return {
+        "group": group,
+        "change": change,
+        "options": GROUPS[group].changes[change],
+        "seed": saved["recipe"]["seed"],
+        "top1": last["top1"],
+        "train_top1": last["train_top1"],
+        "train_loss": last["loss"],
+        "seconds": sum(epoch["seconds"] for epoch in saved["history"]),
+        "recipe": saved["recipe"],
+        "provenance": saved["provenance"],
+    }
+
+
+def place(row: dict[str, Any]) -> tuple[int, int, int]:
+    """Where a row stands in the study: by group, change, seed."""
+    group = row["group"]
+    return list(GROUPS).index(group), list(GROUPS[group].changes).index(row["change"]), row["seed"]
+
+
+def write(file: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     results = {
-        "what": "test top-1, and top-1 and loss of the augmented training pictures while the last "
-        "epoch passed, of trainings that differ in one thing; `early` from random weights, `late` "
-        "on from trained ones",
-        "data": "CIFAR-10 (JPEG copy)" if options.data == "cifar10" else options.data,
-        "seeds": seeds,
-        "n": len(seeds),
+        **about,
+        "seeds": sorted({row["seed"] for row in rows}),
+        "n": len({row["seed"] for row in rows}),
         "command": " ".join(["python", *sys.argv]),
         **provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "rows": rows,
     }
-    write_whole(options.out, json.dumps(results, indent=1) + "\n")
+    write_whole(file, json.dumps(results, indent=1) + "\n")
 
 
 def one_line(row: dict[str, Any]) -> str:
@@ -150,18 +170,21 @@ def one_line(row: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown lines, a table for each group: means over seeds."""
+    """Markdown lines, a table for each group: means over the n runs of a change."""
     lines: list[str] = []
     for group in dict.fromkeys(row["group"] for row in rows):
-        lines += ["", f"| {group} | test | training |", "|---|---|---|"]
+        lines += ["", f"| {group} | n | test | training |", "|---|---|---|---|"]
         mine = [row for row in rows if row["group"] == group]
         for change in dict.fromkeys(row["change"] for row in mine):
             same = [row for row in mine if row["change"] == change]
-            test, training = (
-                sum(row[key] for row in same) / len(same) for key in ("top1", "train_top1")
-            )
-            lines.append(f"| {change} | {test:.2%} | {training:.2%} |")
+            test, training = (mean([row[key] for row in same]) for key in ("top1", "train_top1"))
+            lines.append(f"| {change} | {len(same)} | {test} | {training} |")
     return lines[1:]
+
+
+def mean(shares: list[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{sum(known) / len(known):.2%}" if len(known) == len(shares) else "not kept"
 
 
 if __name__ == "__main__":
