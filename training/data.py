@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from augment import crop_flip, cut_out, draw_centres, draw_shifts, draw_windows, resized_crop
+from augment import (
+    crop_flip,
+    cut_out,
+    draw_centres,
+    draw_seeds,
+    draw_shifts,
+    draw_windows,
+    rand_augment,
+    resized_crop,
+)
 from pictures import Pictures, SizesDifferError, open_pictures
 from readers import TimmBatches, is_named
 from recipes import Recipe
@@ -90,16 +99,21 @@ def open_split(
                 raise
         else:
             if recipe.data == "cifar10-events":
-                if recipe.cutout:
-                    raise ValueError("cifar10-events: cutout is for pictures, not for events")
+                for name in _changes(recipe):
+                    raise ValueError(f"cifar10-events: {name} is for pictures, not for events")
                 return SimulatedEvents(recipe, pictures, train, device, rank, world)
             return MemoryBatches(recipe, cfg, pictures, train, device, rank, world)
     raise AssertionError("the last split returns or raises")
 
 
+def _changes(recipe: Recipe) -> list[str]:
+    """What a recipe does to pictures in memory alone."""
+    return [name for name in ("cutout", "randaugment") if getattr(recipe, name)]
+
+
 def _refuse_changes(recipe: Recipe, data: str, sizes: list[int]) -> None:
-    if recipe.cutout:
-        raise ValueError(f"{data}: cutout is for pictures of one size, held in memory")
+    for name in _changes(recipe):
+        raise ValueError(f"{data}: {name} is for pictures of one size, held in memory")
     if sizes:
         raise ValueError(
             f"{data}: pictures that timm reads are cut to the model's size alone, "
@@ -143,12 +157,15 @@ class MemoryBatches:
             chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
             chosen = chosen.to(self.images.device)
             images = self.images[chosen].permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+            generator = seeded(self.recipe.seed, epoch, batch)
+            if self.train and self.recipe.randaugment:
+                seeds = draw_seeds(self.recipe.batch_size, generator)[self.rank :: self.world]
+                images = rand_augment(images, self.recipe.randaugment, seeds)
             # A random resized crop is better cut from all the pixels there are.
             if images.shape[2:] != self.size and (self.recipe.crop_padding or not self.train):
                 images = F.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
             if self.train:
                 size = self.recipe.phase(epoch).size
-                generator = seeded(self.recipe.seed, epoch, batch)
                 images = self._augmented(images, (size, size) if size else self.size, generator)
             images = (images.float() - self.mean) / self.std
             if self.train and self.recipe.cutout:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from timm.data import create_dataset, create_loader
 from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
 
 from recipes import Recipe
 from seeds import seeded
@@ -48,7 +49,7 @@ class TimmBatches:
         self.device, self.data = device, data
         self.seed = (recipe.seed, rank)
         batch_size = recipe.batch_size // world
-        self.dataset = _open(data, splits, train, batch_size)
+        self.dataset = _open(data, splits, train, batch_size, recipe.seed)
         reader = self.dataset.reader
         workers = processors()
         self.num_pictures = len(self.dataset)
@@ -81,6 +82,9 @@ class TimmBatches:
             persistent_workers=False,
             device=device,
         )
+        if isinstance(self.loader.sampler, DistributedSampler):
+            # timm leaves it at 0; processes share this order, so no rank is in it.
+            self.loader.sampler.seed = recipe.seed
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -102,7 +106,7 @@ class TimmBatches:
             yield images.to(self.device, non_blocking=True), labels.to(self.device)
 
 
-def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int) -> Any:
+def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int, seed: int) -> Any:
     if not is_named(data):
         return create_dataset("", root=data, split=splits[0], is_training=train)
     kind, _, rest = data.partition("/")
@@ -115,7 +119,12 @@ def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int) -> A
         try:
             if kind == "wds":
                 return create_dataset(
-                    "wds/", root=rest, split=split, is_training=train, batch_size=batch_size
+                    "wds/",
+                    root=rest,
+                    split=split,
+                    is_training=train,
+                    batch_size=batch_size,
+                    seed=seed,  # of the order of the shards, which all processes share
                 )
             return create_dataset(data, root=None, split=split)
         except (RuntimeError, ValueError) as error:

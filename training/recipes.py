@@ -30,6 +30,7 @@ class Recipe:
     ema_decay: float = 0.0  # of the mean of the weights that is measured and kept; 0 keeps the last
     tet: bool = False  # a loss of each step's logits (Deng et al., ICLR 2022), not of their mean
     cutout: int = 0  # pixels of a side of a square that is hidden (DeVries and Taylor, 2017)
+    randaugment: int = 0  # magnitude, up to 30 (Cubuk et al., NeurIPS 2020); 0 leaves it out
     crop_padding: int = 0  # pixels; 0 takes a random resized crop; not for simulated events
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
     rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
@@ -49,6 +50,8 @@ class Recipe:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and less than 1, got {self.ema_decay}")
+        if not 0 <= self.randaugment <= 30:
+            raise ValueError(f"randaugment must be between 0 and 30, got {self.randaugment}")
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"teacher_weight must be between 0 and 1, got {self.teacher_weight}")
 

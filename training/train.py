@@ -12,7 +12,6 @@ import dataclasses
 import json
 import math
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tqdm import tqdm
 import msr_zoo
 from big_pages import restart_with_big_pages
 from data import Batches, channels_last, open_split
+from ending import told_to_end
 from firing_rate import FiringRate
 from loss import Answers, cross_entropy
 from processes import Processes
@@ -36,12 +36,6 @@ from provenance import provenance
 from recipes import RECIPES, Recipe
 from sync_norm import synchronise
 from teacher import Teacher, distillation
-
-_DEFAULTS = {
-    field.name: field.default
-    for field in dataclasses.fields(Recipe)
-    if field.default is not dataclasses.MISSING
-}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -139,8 +133,11 @@ def main(arguments: list[str] | None = None) -> None:
     checkpoint = out / "last.pt"
     start, history, so_far, seconds = 0, [], (0.0, 0.0), 0.0
     if saved := processes.load(checkpoint):
-        # A checkpoint from before a field came goes on with the field's default.
-        if {**_DEFAULTS, **saved["recipe"]} != dataclasses.asdict(recipe):
+        try:
+            made_by = Recipe(**saved["recipe"])  # a field that came since has its default
+        except TypeError:  # of a field that is none here
+            made_by = None
+        if made_by != recipe:
             parser.error(f"{checkpoint} was made by another recipe; choose another --out")
         kept.load_state_dict(saved["model"])
         if average:
@@ -177,83 +174,84 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"stopped after step {step}; the same command goes on from {checkpoint}")
 
     # Loop. SIGTERM (a machine about to be taken away) saves and ends.
-    ending: list[bool] = []
-    signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
     log = SummaryWriter(str(out)) if rank == 0 else None
     steps_per_epoch = len(train_set)
     last_saved = time.monotonic()
     step = start
-    for epoch in range(len(history), recipe.epochs):
-        net.num_steps = kept.num_steps = recipe.phase(epoch).num_steps
-        model.train()
-        sums = torch.tensor(so_far, device=device)
-        began, first = time.monotonic() - seconds, step - epoch * steps_per_epoch
-        so_far, seconds = (0.0, 0.0), 0.0
-        batches = train_set.epoch(epoch, first)
-        bar = tqdm(
-            batches,
-            f"epoch {epoch + 1}/{recipe.epochs}",
-            steps_per_epoch,
-            initial=first,
-            disable=rank > 0,
-        )
-        for images, labels in bar:
-            torch.manual_seed(recipe.seed + step * world + rank)  # dropout repeats itself on resume
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step / steps_per_epoch)
-            images = channels_last(images)
-            with autocast:
-                logits = model(images)
-                taught = teacher(images) if teacher else None
-            loss = cross_entropy(logits, labels, recipe.label_smoothing)
-            if taught is not None:
-                loss = loss.lerp(distillation(logits, taught), recipe.teacher_weight)
-            if penalty:
-                loss = loss + recipe.rate_penalty * penalty.take()
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            right = (logits.mean(0).argmax(1) == labels).float().mean()
-            sums += torch.stack([loss.detach(), right])
-            step += 1
-            if average:
-                average.update(net, step)
-            # One process may be told to stop while another waits for its gradients.
-            stop, due = processes.any(
-                step - start >= max_steps or time.monotonic() > deadline or bool(ending),
-                time.monotonic() - last_saved > save_every,
+    with told_to_end() as ending:
+        for epoch in range(len(history), recipe.epochs):
+            net.num_steps = kept.num_steps = recipe.phase(epoch).num_steps
+            model.train()
+            sums = torch.tensor(so_far, device=device)
+            began, first = time.monotonic() - seconds, step - epoch * steps_per_epoch
+            so_far, seconds = (0.0, 0.0), 0.0
+            batches = train_set.epoch(epoch, first)
+            bar = tqdm(
+                batches,
+                f"epoch {epoch + 1}/{recipe.epochs}",
+                steps_per_epoch,
+                initial=first,
+                disable=rank > 0,
             )
-            if stop or due:
-                save(step, sums, time.monotonic() - began)
-                last_saved = time.monotonic()
-            if stop:
+            for images, labels in bar:
+                torch.manual_seed(
+                    recipe.seed + step * world + rank
+                )  # dropout repeats itself on resume
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(recipe, step / steps_per_epoch)
+                images = channels_last(images)
+                with autocast:
+                    logits = model(images)
+                    taught = teacher(images) if teacher else None
+                loss = cross_entropy(logits, labels, recipe.label_smoothing)
+                if taught is not None:
+                    loss = loss.lerp(distillation(logits, taught), recipe.teacher_weight)
+                if penalty:
+                    loss = loss + recipe.rate_penalty * penalty.take()
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                right = (logits.mean(0).argmax(1) == labels).float().mean()
+                sums += torch.stack([loss.detach(), right])
+                step += 1
+                if average:
+                    average.update(net, step)
+                # One process may be told to stop while another waits for its gradients.
+                stop, due = processes.any(
+                    step - start >= max_steps or time.monotonic() > deadline or bool(ending),
+                    time.monotonic() - last_saved > save_every,
+                )
+                if stop or due:
+                    save(step, sums, time.monotonic() - began)
+                    last_saved = time.monotonic()
+                if stop:
+                    stopped(step)
+                    return
+            # A resumed run finds the epoch's steps done, and evaluates.
+            save(step, sums, time.monotonic() - began)
+            accuracy = evaluate(kept, test_set, autocast, processes, ending)
+            if accuracy is None:
                 stopped(step)
                 return
-        # A resumed run finds the epoch's steps done, and evaluates.
-        save(step, sums, time.monotonic() - began)
-        accuracy = evaluate(kept, test_set, autocast, processes, ending)
-        if accuracy is None:
-            stopped(step)
-            return
-        mean_loss, train_accuracy = (processes.sum(sums) / world / steps_per_epoch).tolist()
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "T": net.num_steps,
-                "loss": mean_loss,
-                "train_top1": train_accuracy,  # while it learns, of augmented pictures
-                "top1": accuracy,
-                "seconds": time.monotonic() - began,
-            }
-        )
-        if log:
-            print(json.dumps(history[-1]), flush=True)
-            log.add_scalar("loss/train", mean_loss, step)
-            log.add_scalar("top1/train", train_accuracy, step)
-            log.add_scalar("top1/test", accuracy, step)
-            log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
-        save(step, torch.zeros_like(sums), 0.0)
+            mean_loss, train_accuracy = (processes.sum(sums) / world / steps_per_epoch).tolist()
+            history.append(
+                {
+                    "epoch": epoch + 1,
+                    "T": net.num_steps,
+                    "loss": mean_loss,
+                    "train_top1": train_accuracy,  # while it learns, of augmented pictures
+                    "top1": accuracy,
+                    "seconds": time.monotonic() - began,
+                }
+            )
+            if log:
+                print(json.dumps(history[-1]), flush=True)
+                log.add_scalar("loss/train", mean_loss, step)
+                log.add_scalar("top1/train", train_accuracy, step)
+                log.add_scalar("top1/test", accuracy, step)
+                log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
+            save(step, torch.zeros_like(sums), 0.0)
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:

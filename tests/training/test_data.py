@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data import MemoryBatches, TimmBatches, find_sources, open_split
+from data import SOURCES, MemoryBatches, TimmBatches, find_sources, open_split
 from recipes import CIFAR10_TWO_CORES
 
 CFG = {
@@ -85,12 +85,54 @@ def test_cutout_hides_squares_from_training_alone(pictures):
     assert torch.equal(next(test)[0], next(same)[0])
 
 
-def test_cutout_is_refused_where_it_would_do_nothing(pictures):
+def test_rand_augment_changes_training_alone_and_goes_on_batch_for_batch(pictures):
+    # A batch that is no multiple of the group of pictures that are changed alike.
+    options = {"batch_size": 12, "randaugment": 9, "schedule": "4x1"}
+    for more in ({"crop_padding": 4}, {"crop_padding": 0, "cutout": 3}):
+        plain = torch.cat([x for x, _ in opened(pictures, train=True, batch_size=12).epoch(1)])
+        batches = opened(pictures, train=True, **options, **more)
+        whole = list(batches.epoch(1))
+        assert not torch.equal(torch.cat([images for images, _ in whole]), plain)
+        for (images, labels), (same, theirs) in zip(
+            whole[2:], batches.epoch(1, first=2), strict=True
+        ):
+            assert torch.equal(images, same)
+            assert torch.equal(labels, theirs)
+        other = next(opened(pictures, train=True, **options, **more, seed=1).epoch(1))[0]
+        assert not torch.equal(other, whole[0][0])
+    test, same = (opened(pictures, train=False, **o).epoch(0) for o in (options, {}))
+    assert torch.equal(torch.cat([x for x, _ in test]), torch.cat([x for x, _ in same]))
+
+
+def test_processes_share_what_rand_augment_draws(pictures):
+    recipe = dataclasses.replace(
+        CIFAR10_TWO_CORES, data=str(pictures), batch_size=24, schedule="1x1", randaugment=9
+    )
+    given = {"train": True, "device": torch.device("cpu")}
+    whole, labels = next(iter(open_split(recipe, CFG, **given).epoch(0)))
+    for rank in range(3):
+        share = open_split(recipe, CFG, **given, rank=rank, world=3)
+        images, theirs = next(iter(share.epoch(0)))
+        assert torch.equal(images, whole[rank::3])
+        assert torch.equal(theirs, labels[rank::3])
+
+
+@pytest.mark.parametrize("name", ["cutout", "randaugment"])
+def test_what_changes_pictures_in_memory_is_refused_elsewhere(pictures, name, monkeypatch):
+    options = {"train": True, "crop_padding": 0, "schedule": "1x1", name: 4}
+    events = pictures.with_name("events")
+    pictures.rename(events)
+    monkeypatch.setitem(SOURCES, "cifar10-events", [events])
+    with pytest.raises(ValueError, match=f"cifar10-events: {name} is for pictures, not for events"):
+        opened("cifar10-events", **options)
+    Image.new("RGB", (40, 24)).save(events / "train" / "dark" / "z.png")
+    with pytest.raises(ValueError, match=f"events: {name} is for pictures of one size"):
+        opened(events, **options)
+
+
+def test_cutout_has_a_size(pictures):
     with pytest.raises(ValueError, match="cutout must be at least 0 pixels, got -1"):
         opened(pictures, train=True, cutout=-1)
-    Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
-    with pytest.raises(ValueError, match="cutout is for pictures of one size"):
-        opened(pictures, train=True, crop_padding=0, schedule="1x1", cutout=4)
 
 
 def test_pictures_of_many_sizes_have_no_phases(pictures):

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import shutil
 import sys
 from xml.etree import ElementTree
 
@@ -7,13 +9,14 @@ import pytest
 import msr_zoo
 from msr_zoo.hub import save_pretrained
 from msr_zoo.models import ms_resnet
-from studies import ablations, few_spikes
+from studies import few_spikes
 
 
 @pytest.fixture
 def weights(monkeypatch, tmp_path):
     monkeypatch.setattr(ms_resnet, "CIFAR", {**ms_resnet.CIFAR, "channels": (4, 6, 8)})
     model = msr_zoo.create_model("msresnet20", num_classes=2, num_steps=2, zero_init_last=False)
+    model.pretrained_cfg["label_names"] = ["bright", "dark"]
     save_pretrained(model, tmp_path / "weights", card="")
     return tmp_path / "weights"
 
@@ -46,19 +49,42 @@ def test_a_heavier_penalty_leaves_fewer_spikes(pictures, weights, tmp_path, monk
     ]
 
 
-def test_ablations_differ_in_what_they_say(pictures, weights, tmp_path, monkeypatch):
-    out = tmp_path / "results" / "ablations.json"
-    names = ["SGD", "label smoothing 0.1", "half the epochs at T 2"]
-    monkeypatch.setattr(ablations, "SCHEDULE", ["--schedule", "2x1@12"])
-    monkeypatch.setitem(ablations.CHANGES, names[2], ["--schedule", "1x2@12"])
-    monkeypatch.setattr(sys, "argv", [
-        "ablations.py", "--changes", *names, "--data", str(pictures), "--out", str(out),
-        "--runs", str(tmp_path / "runs"), "--batch-size", "8",
-    ])  # fmt: skip
-    ablations.main()
-    rows = json.loads(out.read_text())["rows"]
-    assert [row["change"] for row in rows] == names
-    assert [row["recipe"]["optimizer"] for row in rows] == ["sgd", "muon", "muon"]
-    assert [row["recipe"]["label_smoothing"] for row in rows] == [0.0, 0.1, 0.0]
-    assert [row["recipe"]["schedule"] for row in rows] == ["2x1@12", "2x1@12", "1x2@12"]
-    assert all(0 <= row["top1"] <= 1 and row["seconds"] > 0 for row in rows)
+def test_a_teacher_and_a_lower_learning_rate_pass_through(
+    pictures, weights, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "few_spikes.json"
+    arguments = [
+        "few_spikes.py", str(weights), "--data", str(pictures), "--penalties", "0",
+        "--schedule", "1x2", "--runs", str(tmp_path / "runs"), "--out", str(out),
+        "--batch-size", "8",
+    ]  # fmt: skip
+    teacher = f"local-dir:{weights}"
+    given = ["--teacher", teacher, "--lr", "0.002"]
+    monkeypatch.setattr(sys, "argv", [*arguments, *given])
+    few_spikes.main()
+    results = json.loads(out.read_text())
+    assert (results["recipe"]["teacher"], results["recipe"]["lr"]) == (teacher, 0.002)
+    assert results["recipe"]["pretrained"] is True
+    assert results["command"].endswith(" ".join(given))
+    digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()
+    assert (results["weights_sha256"], results["seeds"]) == (digest, [0])
+    # Another teacher is another study, which must not go on from this one's runs.
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as error:
+        few_spikes.main()
+    assert error.value.code == 2
+    assert "made by another recipe" in capsys.readouterr().err
+    # Other weights of the same name begin anew.
+    model = msr_zoo.create_model("msresnet20", num_classes=2, num_steps=2)
+    shutil.rmtree(weights)
+    save_pretrained(model, weights, card="")
+    few_spikes.main()
+    assert json.loads(out.read_text())["weights_sha256"] != digest
+
+
+def test_a_folder_without_weights_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["few_spikes.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as error:
+        few_spikes.main()
+    assert error.value.code == 2
+    assert "is no weights folder: it has no config.json" in capsys.readouterr().err

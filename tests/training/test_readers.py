@@ -109,6 +109,32 @@ def test_a_resumed_epoch_goes_on_with_the_batches_it_would_have_had(
     assert list(never_stopped.epoch(0, first=len(never_stopped))) == []
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_order_of_several_processes_is_that_of_the_recipes_seed(pictures, monkeypatch):
+    Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
+
+    def order(rank, **recipe):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        options = {"batch_size": 4, "crop_padding": 0, "schedule": "1x1", **recipe}
+        batches = open_split(
+            dataclasses.replace(CIFAR10_TWO_CORES, data=str(pictures), **options),
+            CFG, train=True, device=torch.device("cpu"), rank=rank, world=2,
+        )  # fmt: skip
+        return list(batches.loader.sampler)
+
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert {*order(0, seed=1), *order(1, seed=1)} == set(range(49))
+    assert order(0, seed=1) != order(0, seed=2)
+
+
+def test_order_of_the_shards_is_that_of_the_recipes_seed(shards):
+    seeds = [
+        opened(f"wds/{shards}", train=True, batch_size=4, seed=seed).dataset.reader.common_seed
+        for seed in (1, 2)
+    ]
+    assert seeds == [1, 2]
+
+
 def test_shards_train_and_go_on(shards, tmp_path):
     data = f"wds/{shards}"
     given = arguments(data, tmp_path / "run", "--schedule", "2x1", "--crop-padding", "0")

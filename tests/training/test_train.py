@@ -44,7 +44,9 @@ def test_run_learns_and_says_how_it_was_made(pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--ema-decay", "0.9", "--tet", "true", "--cutout", "4")], ids=["plain", "all"]
+    "options",
+    [(), ("--ema-decay", "0.9", "--tet", "true", "--cutout", "4", "--randaugment", "9")],
+    ids=["plain", "all"],
 )
 def test_stopped_run_goes_on_batch_for_batch(pictures, tmp_path, options):
     train.main(arguments(pictures, tmp_path / "whole", *options))
@@ -115,7 +117,7 @@ def test_checkpoint_from_before_a_field_of_the_recipe_goes_on(pictures, tmp_path
     out = tmp_path / "run"
     train.main(arguments(pictures, out, "--max-steps", "1"))
     saved = checkpoint(out)
-    for field in ("ema_decay", "tet", "cutout"):
+    for field in ("ema_decay", "tet", "cutout", "randaugment"):
         del saved["recipe"][field]
     del saved["unaveraged"], saved["seconds"]
     torch.save(saved, out / "last.pt")
@@ -146,6 +148,7 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     penalty = ("--rate-penalty", "1", "--model", "resnet_twin20")
     assert_refused(capsys, "the model has no neuron", pictures, out, *penalty)
     assert_refused(capsys, "less than 1, got 1.0", pictures, out, "--ema-decay", "1")
+    assert_refused(capsys, "between 0 and 30, got 31", pictures, out, "--randaugment", "31")
     shutil.rmtree(pictures / "test" / "bright")
     assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()

@@ -2,10 +2,12 @@
 
     python training/studies/few_spikes.py msr_zoo/weights/msresnet20.cifar10
     python training/studies/few_spikes.py FOLDER --penalties 0 0.3 1 --schedule 4x4
+    python training/studies/few_spikes.py FOLDER --lr 0.002 --teacher resnet_twin20.cifar10
 
 Each penalty is one run of training/train.py from the same weights, so the same command goes on
-where it was interrupted. What is not an option here is one of train.py's recipe. Writes the JSON,
-and the figure of accuracy against spikes a neuron and against T.
+where it was interrupted. What is not an option here is one of train.py's recipe; another recipe
+needs another folder of runs. Writes the JSON, and the figure of accuracy against spikes a neuron
+and against T.
 """
 
 import argparse
@@ -22,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msr_zoo
 from data import open_split
 from evaluate import measure
+from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
 from provenance import provenance
 from recipes import Recipe
 from studies.few_spikes_figure import draw
@@ -44,13 +47,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "few_spikes.json")
     parser.add_argument("--max-minutes", type=float, help="save and end after so many minutes")
     options, recipe = parser.parse_known_args()
-    if not (options.weights / "config.json").exists():
-        parser.error(f"{options.weights} is no weights folder")
+    for file in ("config.json", WEIGHTS_NAME):
+        if not (options.weights / file).exists():
+            parser.error(f"{options.weights} is no weights folder: it has no {file}")
     ends = time.monotonic() + 60 * (options.max_minutes or float("inf"))
+    sha256 = digest_of(options.weights / WEIGHTS_NAME)
 
     points = []
     for penalty in options.penalties:
-        out = options.runs / f"penalty-{penalty:g}"
+        # Weights that came since under the same name are not those of former runs.
+        out = options.runs / sha256[:8] / f"penalty-{penalty:g}"
         arguments = [*RECIPE, "--model", f"local-dir:{options.weights}", "--data", options.data]
         arguments += ["--schedule", options.schedule, "--rate-penalty", str(penalty)]
         saved = finished([*arguments, *recipe, "--out", str(out)], out, ends)
@@ -58,7 +64,7 @@ def main() -> None:
             print("stopped; the same command goes on")
             return
         points.append({"penalty": penalty, **measured(options.weights, saved)})
-        write(options, saved, points)
+        write(options, sha256, saved, points)
         print(one_line(points[-1]), flush=True)
 
 
@@ -74,13 +80,17 @@ def measured(weights: Path, saved: dict[str, Any]) -> dict[str, Any]:
     return measure(model, open_split(recipe, model.pretrained_cfg, train=False, device=device))
 
 
-def write(options: argparse.Namespace, saved: dict[str, Any], points: list[dict[str, Any]]) -> None:
+def write(
+    options: argparse.Namespace, sha256: str, saved: dict[str, Any], points: list[dict[str, Any]]
+) -> None:
     results = {
         "what": "the weights, trained on with `penalty` times the mean spikes a neuron a step in "
         "the loss; then accuracy after each step, and activity, on the test pictures",
         "weights": options.weights.name,
+        "weights_sha256": sha256,
         "data": "CIFAR-10 (JPEG copy)" if options.data == "cifar10" else options.data,
         "recipe": {**saved["recipe"], "rate_penalty": options.penalties},
+        "seeds": [saved["recipe"]["seed"]],
         "n": 1,
         "command": " ".join(["python", *sys.argv]),
         **provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu")),

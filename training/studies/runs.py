@@ -7,20 +7,25 @@ from typing import Any
 import torch
 
 import train
+from ending import told_to_end
 from recipes import Recipe
 
 
 def finished(arguments: list[str], out: Path, ends: float) -> dict[str, Any] | None:
-    """The last checkpoint of a run that is trained to its end first; None if it was interrupted."""
+    """The last checkpoint of a run that is trained to its end first; None if it was interrupted.
+
+    A run that was told to end, but had ended anyway, counts as interrupted: its study is to stop.
+    """
     saved = _checkpoint(out)
-    if saved is None or not _is_finished(saved):
-        if ends < float("inf"):
-            left = (ends - time.monotonic()) / 60
-            if left <= 0:
-                return None
-            arguments = [*arguments, "--max-minutes", f"{left:.2f}"]
+    if ends < float("inf"):
+        left = (ends - time.monotonic()) / 60
+        if left <= 0 and not (saved and _is_finished(saved)):
+            return None
+        arguments = [*arguments, "--max-minutes", f"{max(left, 0.01):.2f}"]
+    # Of a finished run it makes nothing more, but refuses one that was made by another recipe.
+    with told_to_end() as ending:
         train.main(arguments)
-        saved = _checkpoint(out)
+    saved = None if ending else _checkpoint(out)
     return saved if saved and _is_finished(saved) else None
 
 
