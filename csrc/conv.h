@@ -44,13 +44,22 @@ inline int64_t neighbour_words(const ConvLif& a) {
     return words_of(a.kernel * a.kernel * a.lanes_in);
 }
 inline bool is_dense(const ConvLif& a) { return a.weights >= kTiles; }
-inline int64_t digits_of(const ConvLif& a) { return a.weights == kTiles3 ? 3 : 1; }
+// Columns of 16 dense sums that are taken together: the three digits of 16 channels, or up to 32
+// channels of one digit.
+inline int64_t columns_of(const ConvLif& a) {
+    return a.weights == kTiles3 ? 3 : a.lanes_out < 32 ? 1 : 2;
+}
+inline int64_t lanes_of(const ConvLif& a) { return a.weights == kTiles3 ? 16 : 16 * columns_of(a); }
 
 // What one task works on: output pixels [begin, end) of all B pictures, blocks of output channels.
 struct ConvTile {
     int64_t begin, end, first_block, last_block;
-    Product product;  // for tiles of weights; null: that of the instruction set
+    const Product* product;  // for tiles of weights; null: that of the instruction set
 };
+
+// Dense sums are taken of so many pixels at a time, so that they stay in the first-level cache until
+// the LIF has read them; times any number of steps, that is a multiple of kTileRows runs.
+constexpr int64_t kStrip = 16;
 
 // Bytes of scratch memory for a tile of `pixels`.
 int64_t conv_scratch(const ConvLif&, int64_t pixels);
