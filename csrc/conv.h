@@ -28,11 +28,15 @@ struct ConvLif {
     const float* residual;  // potentials' layout; null: none
     const float* residual_scale;
     const float* residual_shift;
-    float* potential;  // null: not kept; may be `residual` itself
+    // Null: not kept. (T or 1, B, (OH + 1) / 2, (OW + 1) / 2, lanes) with a potential_stride of 2, the
+    // pixels that a strided convolution reads. With one of 1 it may be `residual` itself.
+    float* potential;
     uint64_t* fired;
     int64_t* counts;  // spikes of each step, added to
     int64_t T, B, H, W, lanes_in, OH, OW, lanes_out;
-    int64_t dense_step, residual_step;  // floats from one step to the next; 0: constant in time
+    // Floats from one step to the next; 0: constant in time.
+    int64_t dense_step, residual_step, potential_step;
+    int64_t potential_stride;  // 1 or 2
     int64_t kernel, stride;
     int64_t weights;  // Weights
     float decay, threshold;

@@ -54,13 +54,16 @@ void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
     }
     const int64_t words = words_of(a.lanes_out);
     const int64_t picture = (a.OH + 2) * (a.OW + 2) * words;
-    const int64_t potential_step = a.B * a.OH * a.OW * a.lanes_out;
+    const int64_t sparse = a.potential_stride == 2;
+    const int64_t rows = (a.OH >> sparse) + (a.OH & sparse), row = (a.OW >> sparse) + (a.OW & sparse);
     Pixel at(a, begin);
     for (int64_t p = begin; p < end; p++, at.next(a)) {
         const int64_t pixel = p * a.lanes_out + lane;
         const Value* value = values.at + (p - begin) * values.pixel;
         const float* residual = THEN & kResidual ? a.residual + pixel : nullptr;
-        float* potential = THEN & kPotential ? a.potential + pixel : nullptr;
+        const bool kept = THEN & kPotential && !((at.x | at.y) & sparse);
+        const int64_t to = (at.b * rows + (at.y >> sparse)) * row + (at.x >> sparse);
+        float* potential = kept ? a.potential + to * a.lanes_out + lane : nullptr;
         uint64_t* word =
             a.fired + at.b * picture + ((at.y + 1) * (a.OW + 2) + at.x + 1) * words + lane / 64;
         Vec u[N];
@@ -75,7 +78,7 @@ void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
                     if (normed) shortcut = shortcut * shortcut_scale[r] + shortcut_shift[r];
                     y = y + shortcut;
                 }
-                if (THEN & kPotential) y.store(potential + r * W);
+                if (THEN & kPotential && kept) y.store(potential + r * W);
                 u[r] = decay * u[r] + y;
                 const auto fires = u[r] > threshold;
                 fired |= (uint64_t)Vec::bits(fires) << r * W;
@@ -85,7 +88,7 @@ void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
             value += values.step;
             word += a.B * picture;
             if (THEN & kResidual) residual += a.residual_step;
-            if (THEN & kPotential) potential += potential_step;
+            if (THEN & kPotential && kept) potential += a.potential_step;
         }
     }
 }

@@ -10,11 +10,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from msr_zoo.event_blocks import Block, Neuron, Path, SpikeLayer, WeightsKind, prepare
+from msr_zoo.event_blocks import Block, Neuron, Path, SpikeLayer, WeightsKind, prepare, split_stem
 from msr_zoo.event_fit import Stamp, hooked, unfit
 from msr_zoo.event_memory import Memory, Shelf
 from msr_zoo.kernels import native_conv
 from msr_zoo.kernels.bits import unpack_bits
+from msr_zoo.kernels.native_conv import Norm
 from msr_zoo.models.ms_resnet import MSResNet
 
 __all__ = ["EngineRun", "EventEngine"]
@@ -64,6 +65,8 @@ class _Prepared:
     stamp: Stamp | None  # None: no change of the model would matter
     unfit: str | None
     blocks: list[Block]
+    stem: nn.Module | None  # without its norm, where that is left to the first LIF
+    stem_norm: Norm | None
     memory: Shelf
 
     @property
@@ -165,13 +168,13 @@ class EventEngine:
             if part.dim() == 4:
                 # The layout of potentials, so that the stem's need not be turned round.
                 part = part.contiguous(memory_format=torch.channels_last)
-            stem, steps = model._before_blocks(part)
+            stem, steps = model._before_blocks(part, prepared.stem)
             steps = shown or steps
             if keep:
-                call.run(stem, Memory(steps, len(part), shared=False))
+                call.run(stem, prepared.stem_norm, Memory(steps, len(part), shared=False))
                 continue
             with prepared.memory.borrow(steps, stem.shape) as memory:
-                call.run(stem, memory)
+                call.run(stem, prepared.stem_norm, memory)
         return call.finish(model.fc(torch.cat(call.pooled)))
 
     def _ready(self) -> _Prepared:
@@ -185,11 +188,14 @@ class EventEngine:
         # First, so that what changes meanwhile is noticed at the next call.
         stamp = Stamp(self.model) if type(self.model) is MSResNet else None
         reason = unfit(self.model)
-        blocks = []
+        blocks, stem, norm = [], None, None
         if reason is None:
             assert isinstance(self.model, MSResNet)
             blocks = prepare(self.model, self.weights)
-        return _Prepared(stamp=stamp, unfit=reason, blocks=blocks, memory=Shelf())
+            stem, norm = split_stem(self.model)
+        return _Prepared(
+            stamp=stamp, unfit=reason, blocks=blocks, stem=stem, stem_norm=norm, memory=Shelf()
+        )
 
     def _warn(self, reason: str | None) -> None:
         if reason and reason not in self._warned:
@@ -226,19 +232,31 @@ class _Call:
             _fired=self.fired,
         )
 
-    def run(self, stem: Tensor, memory: Memory) -> None:
-        """Run the blocks for what the stem gave, (T or 1, B, C, H, W)."""
-        potential = native_conv.pad_lanes(stem.movedim(2, -1))
+    def run(self, stem: Tensor, norm: Norm | None, memory: Memory) -> None:
+        """Run the blocks for what the stem gave, (T or 1, B, C, H, W), with its norm to follow."""
+        before = native_conv.pad_lanes(stem.movedim(2, -1))
         shape = (*stem.shape[3:], stem.shape[2])
         fired = memory.spikes(shape)
         neuron = self.blocks[0].conv1.neuron
+        every = self._reads_every(0)
+        potential: Tensor | None = memory.potentials(shape, every, len(before))
         counts = native_conv.dense_lif(
-            potential, fired, decay=neuron.decay, threshold=neuron.threshold
+            before,
+            fired,
+            norm=norm,
+            decay=neuron.decay,
+            threshold=neuron.threshold,
+            potential=potential,
+            potential_stride=every,
         )
         rate = self._note(neuron, counts, fired, potential, shape)
         nexts = [*(block.conv1.neuron for block in self.blocks[1:]), self.last]
-        for block, after in zip(self.blocks, nexts, strict=True):
-            residual = block.shortcut(potential) if block.shortcut else potential
+        for index, (block, after) in enumerate(zip(self.blocks, nexts, strict=True), start=1):
+            assert potential is not None
+            residual = potential
+            if block.shortcut:
+                residual = block.shortcut(potential, every)
+                memory.give(potential)
             shape = (*residual.shape[2:4], block.conv1.channels_out)
             middle = memory.spikes(shape)
             current = memory.potentials(shape) if self.keep else None
@@ -251,9 +269,13 @@ class _Call:
             )
             rate = self._note(block.conv2.neuron, counts, middle, current, shape)
             memory.give(fired)
-            # The sum takes the place of the shortcut, unless that is one step for all.
-            fresh = self.keep or residual.shape[0] != memory.steps
-            potential = memory.potentials(shape) if fresh else residual
+            every = self._reads_every(index)
+            if after is self.last and not self.keep:
+                potential = None
+            elif self.keep or every > 1 or len(residual) != memory.steps:
+                potential = memory.potentials(shape, every)
+            else:
+                potential = residual  # which the sum takes the place of
             fired = memory.spikes(shape)
             counts = block.conv2.run(
                 self._path(block.conv2, rate),
@@ -262,13 +284,22 @@ class _Call:
                 after,
                 residual=residual,
                 residual_norm=block.shortcut.norm if block.shortcut else None,
-                potential=None if after is self.last and not self.keep else potential,
+                potential=potential,
+                potential_stride=every,
             )
             rate = self._note(after, counts, fired, potential, shape)
             memory.give(middle)
+            if potential is not residual:
+                memory.give(residual)
         height, width, channels = shape
         spikes = native_conv.count_channels(fired)[:, :channels]
         self.pooled.append(spikes.float() / (memory.steps * height * width))
+
+    def _reads_every(self, index: int) -> int:
+        """Of the potentials before a block, the stride of the rows and columns that anyone reads."""
+        if self.keep or index == len(self.blocks):
+            return 1
+        return self.blocks[index].reads_every
 
     def _note(
         self,
@@ -288,7 +319,7 @@ class _Call:
             pictures = current[..., :channels].movedim(-1, 2)
             self.currents[name] = pictures.expand(steps, -1, -1, -1, -1)
             self.fired[name] = fired
-        return float(counts.sum()) / (neurons * steps)
+        return sum(counts.tolist()) / (neurons * steps)
 
     def _path(self, layer: SpikeLayer, rate: float) -> Path:
         self.paths[layer.neuron.name] = chosen = layer.path(rate)
