@@ -63,7 +63,7 @@ struct ConvTile {
 
 // Dense sums are taken of so many pixels at a time, so that they stay in the first-level cache until
 // the LIF has read them; times any number of steps, that is a multiple of kTileRows runs.
-constexpr int64_t kStrip = 16;
+constexpr int64_t kStrip = 32;
 
 // Bytes of scratch memory for a tile of `pixels`.
 int64_t conv_scratch(const ConvLif&, int64_t pixels);
