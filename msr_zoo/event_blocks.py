@@ -20,8 +20,8 @@ Path = Literal["events", "tiles", "onednn"]
 # the lanes up to which they hold (benchmarks/engine_rate.py), because narrow layers spend longer on
 # finding spikes than on products.
 TILES_ABOVE = {
-    "float32": {32: 0.0, 64: 0.025, 4096: 0.045},
-    "int8": {32: 0.0, 64: 0.004, 128: 0.02, 4096: 0.04},
+    "float32": {32: 0.0, 64: 0.01, 4096: 0.015},
+    "int8": {32: 0.0, 64: 0.005, 4096: 0.01},
 }
 # Elsewhere oneDNN in float32, which no rate makes faster than adding bytes, nor than the portable
 # kernels where oneDNN has SSE 4.1 too (benchmarks/engine_paths.py; not measured on Arm).
