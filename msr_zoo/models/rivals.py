@@ -107,8 +107,8 @@ class ResNetTwin(MSResNet):
     def _neuron(self) -> nn.Module:
         return nn.ReLU()
 
-    def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
-        x, _ = super()._before_blocks(x)
+    def _before_blocks(self, x: Tensor, stem: nn.Module | None = None) -> tuple[Tensor, int]:
+        x, _ = super()._before_blocks(x, stem)
         return x, len(x)
 
 
