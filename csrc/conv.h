@@ -28,8 +28,8 @@ struct ConvLif {
     const float* residual;  // potentials' layout; null: none
     const float* residual_scale;
     const float* residual_shift;
-    // Null: not kept. (T or 1, B, (OH + 1) / 2, (OW + 1) / 2, lanes) with a potential_stride of 2, the
-    // pixels that a strided convolution reads. With one of 1 it may be `residual` itself.
+    // Null: not kept. (T or 1, B, (OH + 1) / 2, (OW + 1) / 2, lanes) with a potential_stride of 2,
+    // the pixels that a strided convolution reads. With one of 1 it may be `residual` itself.
     float* potential;
     uint64_t* fired;
     int64_t* counts;  // spikes of each step, added to
@@ -61,8 +61,8 @@ struct ConvTile {
     const Product* product;  // for tiles of weights; null: that of the instruction set
 };
 
-// Dense sums are taken of so many pixels at a time, so that they stay in the first-level cache until
-// the LIF has read them; times any number of steps, that is a multiple of kTileRows runs.
+// Dense sums are taken of so many pixels at a time, so that they stay in the first-level cache
+// until the LIF has read them; times any number of steps, that is a multiple of kTileRows runs.
 constexpr int64_t kStrip = 32;
 
 // Bytes of scratch memory for a tile of `pixels`.

@@ -55,7 +55,7 @@ void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
     const int64_t words = words_of(a.lanes_out);
     const int64_t picture = (a.OH + 2) * (a.OW + 2) * words;
     const int64_t sparse = a.potential_stride == 2;
-    const int64_t rows = (a.OH >> sparse) + (a.OH & sparse), row = (a.OW >> sparse) + (a.OW & sparse);
+    const int64_t rows = (a.OH + sparse) >> sparse, row = (a.OW + sparse) >> sparse;
     Pixel at(a, begin);
     for (int64_t p = begin; p < end; p++, at.next(a)) {
         const int64_t pixel = p * a.lanes_out + lane;

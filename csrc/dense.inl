@@ -29,7 +29,8 @@ void sums(const ProductArgs& a) {
         int32_t sum[3][16] = {};
         for (int64_t i = 0; i < a.words * 16; i++) {
             const int64_t word = i / 16;
-            const uint64_t quad = a.spikes[(run / 16 * a.words + word) * 16 + run % 16] >> i % 16 * 4;
+            const uint64_t bits = a.spikes[(run / 16 * a.words + word) * 16 + run % 16];
+            const uint64_t quad = bits >> i % 16 * 4;
             if (!(quad & 15)) continue;
             for (int64_t column = 0; column < a.columns; column++) {
                 const int64_t tile = word * a.columns + column;

@@ -8,8 +8,8 @@
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileBytes = 1024;
 
-// One group of columns, which meet the same spikes together: 16 or 32 channels, or the three digits of
-// 16 channels, whose weights are d0 + 256 d1 + 65536 d2. Sums of a digit are exact.
+// One group of columns, which meet the same spikes together: 16 or 32 channels, or the three digits
+// of 16 channels, whose weights are d0 + 256 d1 + 65536 d2. Sums of a digit are exact.
 struct ProductArgs {
     const uint64_t* spikes;  // (runs / 16, words, 16)
     const int8_t* tiles;     // (words, columns, 1024)

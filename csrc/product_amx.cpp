@@ -1,7 +1,7 @@
 // The product on AMX: 16 runs by 16 channels by 64 inputs an instruction.
 //
-// Spikes become bytes right before they are used, in a buffer that never leaves the first-level cache,
-// which leaves the second to the weights; the vector units do it while the tiles multiply.
+// Spikes become bytes right before they are used, in a buffer that never leaves the first-level
+// cache, so the second is left to the weights; the vector units do it while the tiles multiply.
 #include "product.h"
 
 #if defined(__AMX_INT8__) && defined(__AVX512BW__) && defined(__linux__)
@@ -39,8 +39,8 @@ inline void expand(const uint64_t* bits, int8_t* bytes) {
         _mm512_store_si512(bytes + i * 64, _mm512_maskz_mov_epi8((__mmask64)bits[i], one));
 }
 
-// Asks for a few lines at a time, between the products: what waits for the third-level cache holds up
-// what the products read.
+// Asks for a few lines at a time, between the products: what waits for the third-level cache holds
+// up what the products read.
 struct Ahead {
     const char *at, *end;
     int64_t lines;  // at a step
