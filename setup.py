@@ -34,7 +34,7 @@ ISA_FLAGS = {
     "isa_avx512vbmi2.cpp": [*AVX512, "-mavx512vbmi2"],
 }
 # Compilers before GCC 11 and clang 12 lack these; the source then holds nothing but "not ready".
-AMX_FLAGS = {"product_amx.cpp": ["-mamx-tile", "-mamx-int8"]} if X86 else {}
+AMX_FLAGS = {"product_amx.cpp": [*AVX512, "-mamx-tile", "-mamx-int8"]} if X86 else {}
 
 
 class BuildNative(build_ext):

@@ -145,7 +145,7 @@ def engine_memory(result: dict[str, Any]) -> str:
             figures = row[way]
             fields = ("kept_mib", "call_mib", "peak_mib", "first_answer_cpu_ms")
             lines.append(
-                [f"{name}, batch {row['batch']}", way, *(f"{figures[f]:.0f}" for f in fields)]
+                [f"{name}, batch {row['batch']}", way, *(str(round(figures[f])) for f in fields)]
             )
     return _table(head, lines)
 

@@ -51,21 +51,20 @@ void* scratch_of_thread(int64_t bytes) {
 }  // namespace
 
 int64_t conv_scratch(const ConvLif& a, int64_t pixels) {
-    const int64_t counts = (a.T + 7) / 8 * 8 * (int64_t)sizeof(int64_t);
-    if (!a.spikes) return counts;
+    if (!a.spikes) return 1;
     const int64_t words = neighbour_words(a), runs = runs_of(a, pixels);
-    const int64_t sums = runs * block_of(a.lanes_out) * 4 * digits_of(a);
-    if (is_dense(a)) return counts + sums + runs * words * 64;
+    if (is_dense(a)) return kStrip * a.T * lanes_of(a) * 4 + runs * words * 8;
+    const int64_t sums = runs * block_of(a.lanes_out) * 4;
     const int64_t chunks = (words + chunk_words(a) - 1) / chunk_words(a);
     const int64_t list = (chunk_words(a) * 64 + kSlack) * 2 + 4;
-    return counts + sums + runs * chunks * list;
+    return sums + runs * chunks * list;
 }
 
 // Gives 0, or 1 where there is no memory.
 API int msr_conv_lif(const ConvLif* call, int threads) {
     const ConvLif a = *call;
     const Tile run = conv_tile();
-    const Product product = current_isa() == kAmx ? amx::product : nullptr;
+    const Product* product = current_isa() == kAmx ? &amx::product : nullptr;
     if (a.T * a.B * a.OH * a.OW * a.lanes_out < kWorthThreads) threads = 1;
     const int64_t pixels = a.B * a.OH * a.OW, blocks = a.lanes_out / block_of(a.lanes_out);
     const int64_t most = kRuns / a.T > 1 ? kRuns / a.T : 1;

@@ -28,11 +28,15 @@ struct ConvLif {
     const float* residual;  // potentials' layout; null: none
     const float* residual_scale;
     const float* residual_shift;
-    float* potential;  // null: not kept; may be `residual` itself
+    // Null: not kept. (T or 1, B, (OH + 1) / 2, (OW + 1) / 2, lanes) with a potential_stride of 2,
+    // the pixels that a strided convolution reads. With one of 1 it may be `residual` itself.
+    float* potential;
     uint64_t* fired;
     int64_t* counts;  // spikes of each step, added to
     int64_t T, B, H, W, lanes_in, OH, OW, lanes_out;
-    int64_t dense_step, residual_step;  // floats from one step to the next; 0: constant in time
+    // Floats from one step to the next; 0: constant in time.
+    int64_t dense_step, residual_step, potential_step;
+    int64_t potential_stride;  // 1 or 2
     int64_t kernel, stride;
     int64_t weights;  // Weights
     float decay, threshold;
@@ -44,13 +48,22 @@ inline int64_t neighbour_words(const ConvLif& a) {
     return words_of(a.kernel * a.kernel * a.lanes_in);
 }
 inline bool is_dense(const ConvLif& a) { return a.weights >= kTiles; }
-inline int64_t digits_of(const ConvLif& a) { return a.weights == kTiles3 ? 3 : 1; }
+// Columns of 16 dense sums that are taken together: the three digits of 16 channels, or up to 32
+// channels of one digit.
+inline int64_t columns_of(const ConvLif& a) {
+    return a.weights == kTiles3 ? 3 : a.lanes_out < 32 ? 1 : 2;
+}
+inline int64_t lanes_of(const ConvLif& a) { return a.weights == kTiles3 ? 16 : 16 * columns_of(a); }
 
 // What one task works on: output pixels [begin, end) of all B pictures, blocks of output channels.
 struct ConvTile {
     int64_t begin, end, first_block, last_block;
-    Product product;  // for tiles of weights; null: that of the instruction set
+    const Product* product;  // for tiles of weights; null: that of the instruction set
 };
+
+// Dense sums are taken of so many pixels at a time, so that they stay in the first-level cache
+// until the LIF has read them; times any number of steps, that is a multiple of kTileRows runs.
+constexpr int64_t kStrip = 32;
 
 // Bytes of scratch memory for a tile of `pixels`.
 int64_t conv_scratch(const ConvLif&, int64_t pixels);

@@ -7,63 +7,122 @@
 namespace ISA {
 namespace {
 
-// The convolved values of a tile, 16 or more lanes at a time: floats, or sums of one or three
-// digits (`digits`, runs, block).
-template <int64_t WEIGHTS>
+// Convolved values, floats or sums of integers: where they begin, and from one step or pixel to the
+// next.
+template <class Value>
 struct Values {
-    const void* at;
-    int64_t digit;  // from one digit's sums to the next
-
-    Vec load(int64_t i) const {
-        if (WEIGHTS == kFloatRows) return Vec::load((const float*)at + i);
-        const int32_t* sums = (const int32_t*)at + i;
-        if (WEIGHTS != kTiles3) return Vec::load(sums);
-        const Vec low = Vec::load(sums) + Vec::all(256.0f) * Vec::load(sums + digit);
-        return low + Vec::all(65536.0f) * Vec::load(sums + 2 * digit);
-    }
+    const Value* at;
+    int64_t step, pixel;
 };
 
-// Batch norm, shortcut and LIF for one block of channels of a tile, step after step.
-template <int BLOCK, int64_t WEIGHTS>
-void finish(const ConvLif& call, const ConvTile& tile, const void* sums, int64_t* spikes,
-            int64_t block) {
+// What follows a convolution, as far as it is known before a pixel is reached.
+enum Then : int { kNorm = 1, kResidual = 2, kPotential = 4 };
+
+// LANES bits of a word of 64, from `lane` on.
+template <int LANES>
+inline void put(uint64_t fired, uint64_t* word, int64_t lane) {
+    char* to = (char*)word;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    fired <<= 64 - LANES;
+    to += (64 - LANES - lane % 64) / 8;
+#else
+    to += lane % 64 / 8;
+#endif
+    memcpy(to, &fired, LANES / 8);
+}
+
+// Batch norm, shortcut and LIF for LANES channels from `lane` on of some pixels, step after step.
+template <int LANES, int THEN, class Value>
+void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
+            const Values<Value>& convolved) {
+    constexpr int N = LANES / W;
+    // Copies: a vector store may alias everything that is reached through a reference.
     const ConvLif a = call;
+    const Values<Value> values = convolved;
     const Vec decay = Vec::all(a.decay), threshold = Vec::all(a.threshold);
-    const int64_t lane = block * BLOCK, words = words_of(a.lanes_out);
+    Vec scale[N], shift[N], shortcut_scale[N], shortcut_shift[N];
+    const bool normed = THEN & kResidual && a.residual_scale;
+    for (int r = 0; r < N; r++) {
+        if (THEN & kNorm) {
+            scale[r] = Vec::load(a.scale + lane + r * W);
+            shift[r] = Vec::load(a.shift + lane + r * W);
+        }
+        if (normed) {
+            shortcut_scale[r] = Vec::load(a.residual_scale + lane + r * W);
+            shortcut_shift[r] = Vec::load(a.residual_shift + lane + r * W);
+        }
+    }
+    const int64_t words = words_of(a.lanes_out);
     const int64_t picture = (a.OH + 2) * (a.OW + 2) * words;
-    const int64_t potential_step = a.B * a.OH * a.OW * a.lanes_out;
-    const int64_t value_step = a.spikes ? BLOCK : a.dense_step;
-    const Values<WEIGHTS> values = {a.spikes ? sums : a.dense,
-                                    runs_of(a, tile.end - tile.begin) * BLOCK};
-    Pixel at(a, tile.begin);
-    for (int64_t p = tile.begin; p < tile.end; p++, at.next(a)) {
+    const int64_t sparse = a.potential_stride == 2;
+    const int64_t rows = (a.OH + sparse) >> sparse, row = (a.OW + sparse) >> sparse;
+    Pixel at(a, begin);
+    for (int64_t p = begin; p < end; p++, at.next(a)) {
         const int64_t pixel = p * a.lanes_out + lane;
-        const int64_t value = a.spikes ? (p - tile.begin) * a.T * BLOCK : pixel;
+        const Value* value = values.at + (p - begin) * values.pixel;
+        const float* residual = THEN & kResidual ? a.residual + pixel : nullptr;
+        const bool kept = THEN & kPotential && !((at.x | at.y) & sparse);
+        const int64_t to = (at.b * rows + (at.y >> sparse)) * row + (at.x >> sparse);
+        float* potential = kept ? a.potential + to * a.lanes_out + lane : nullptr;
         uint64_t* word =
             a.fired + at.b * picture + ((at.y + 1) * (a.OW + 2) + at.x + 1) * words + lane / 64;
-        Vec u[BLOCK / W];
+        Vec u[N];
+        for (int r = 0; r < N; r++) u[r] = Vec::all(0.0f);
         for (int64_t t = 0; t < a.T; t++) {
             uint64_t fired = 0;
-            for (int r = 0; r < BLOCK / W; r++) {
-                const int64_t i = r * W;
-                Vec y = values.load(value + t * value_step + i);
-                if (a.scale) y = y * Vec::load(a.scale + lane + i) + Vec::load(a.shift + lane + i);
-                if (a.residual) {
-                    Vec shortcut = Vec::load(a.residual + t * a.residual_step + pixel + i);
-                    if (a.residual_scale)
-                        shortcut = shortcut * Vec::load(a.residual_scale + lane + i) +
-                                   Vec::load(a.residual_shift + lane + i);
+            for (int r = 0; r < N; r++) {
+                Vec y = Vec::load(value + r * W);
+                if (THEN & kNorm) y = y * scale[r] + shift[r];
+                if (THEN & kResidual) {
+                    Vec shortcut = Vec::load(residual + r * W);
+                    if (normed) shortcut = shortcut * shortcut_scale[r] + shortcut_shift[r];
                     y = y + shortcut;
                 }
-                if (a.potential) y.store(a.potential + t * potential_step + pixel + i);
-                u[r] = t ? decay * u[r] + y : y;
+                if (THEN & kPotential && kept) y.store(potential + r * W);
+                u[r] = decay * u[r] + y;
                 const auto fires = u[r] > threshold;
-                fired |= (uint64_t)Vec::bits(fires) << i;
+                fired |= (uint64_t)Vec::bits(fires) << r * W;
                 u[r] = u[r].where_not(fires);
             }
-            word[t * a.B * picture] = fired;
-            spikes[t] += __builtin_popcountll(fired);
+            put<LANES>(fired, word, lane);
+            value += values.step;
+            word += a.B * picture;
+            if (THEN & kResidual) residual += a.residual_step;
+            if (THEN & kPotential && kept) potential += a.potential_step;
         }
+    }
+}
+
+template <int LANES, class Value>
+void finish(const ConvLif& a, int64_t begin, int64_t end, int64_t lane,
+            const Values<Value>& values) {
+    switch ((a.scale ? kNorm : 0) | (a.residual ? kResidual : 0) | (a.potential ? kPotential : 0)) {
+        case 0: return finish<LANES, 0>(a, begin, end, lane, values);
+        case 1: return finish<LANES, 1>(a, begin, end, lane, values);
+        case 2: return finish<LANES, 2>(a, begin, end, lane, values);
+        case 3: return finish<LANES, 3>(a, begin, end, lane, values);
+        case 4: return finish<LANES, 4>(a, begin, end, lane, values);
+        case 5: return finish<LANES, 5>(a, begin, end, lane, values);
+        case 6: return finish<LANES, 6>(a, begin, end, lane, values);
+        default: return finish<LANES, 7>(a, begin, end, lane, values);
+    }
+}
+
+// Adds up the spikes of a tile, step by step.
+void count(const ConvLif& a, const ConvTile& tile) {
+    const int64_t words = words_of(a.lanes_out), block = block_of(a.lanes_out);
+    const int64_t first = tile.first_block * block / 64;
+    const int64_t last = (tile.last_block * block + 63) / 64;
+    const int64_t picture = (a.OH + 2) * (a.OW + 2) * words;
+    for (int64_t t = 0; t < a.T; t++) {
+        int64_t spikes = 0;
+        Pixel at(a, tile.begin);
+        for (int64_t p = tile.begin; p < tile.end; p++, at.next(a)) {
+            const uint64_t* word = a.fired + (t * a.B + at.b) * picture +
+                                   ((at.y + 1) * (a.OW + 2) + at.x + 1) * words;
+            for (int64_t w = first; w < last; w++) spikes += __builtin_popcountll(word[w]);
+        }
+        __atomic_fetch_add(a.counts + t, spikes, __ATOMIC_RELAXED);
     }
 }
 
@@ -78,46 +137,68 @@ void event_sums(const ConvLif& a, const Lists& s, int64_t block, void* sums) {
     }
 }
 
-template <int BLOCK, int64_t WEIGHTS>
-void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* scratch) {
-    const int64_t pixels = tile.end - tile.begin, runs = runs_of(a, pixels);
-    const int64_t words = neighbour_words(a), digits = digits_of(a);
-    int64_t* spikes = (int64_t*)scratch;
-    int32_t* sums = (int32_t*)(spikes + (a.T + 7) / 8 * 8);  // or floats
-    void* input = sums + (a.spikes ? digits * runs * BLOCK : 0);
-    memset(spikes, 0, (size_t)a.T * sizeof *spikes);
-    Lists lists = {};
-    if (a.spikes && WEIGHTS < kTiles) {
-        lists = lay_out_lists(a, pixels, input);
-        build_lists(a, tile, lists);
-    } else if (a.spikes) {
-        spikes_to_bytes(a, tile, (int8_t*)input);
-    }
-    for (int64_t block = tile.first_block; block < tile.last_block; block++) {
-        if (a.spikes && WEIGHTS == kFloatRows)
-            event_sums<BLOCK, FloatSums<BLOCK>>(a, lists, block, sums);
-        if (a.spikes && WEIGHTS == kByteRows)
-            event_sums<BLOCK, ByteSums<BLOCK>>(a, lists, block, sums);
-        if (a.spikes && WEIGHTS >= kTiles) {
-            const int64_t size = BLOCK / 16 * words * digits * kTileBytes;
-            const int8_t* tiles = (const int8_t*)a.weight + block * size;
-            (tile.product ? tile.product : product)(
-                {(const int8_t*)input, tiles, sums, runs, words, BLOCK, digits});
+// Dense sums and what follows them, of a strip of pixels at a time.
+template <int LANES, class Value>
+void dense_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
+    const int64_t pixels = tile.end - tile.begin, words = neighbour_words(a);
+    const int64_t columns = columns_of(a), group = words * columns * kTileBytes;
+    const int64_t block = block_of(a.lanes_out), last = tile.last_block * block;
+    const Product& by = tile.product ? *tile.product : product;
+    auto* sums = (Value*)memory;
+    auto* bits = (uint64_t*)(sums + kStrip * a.T * LANES);
+    lay_out_bits(a, tile, bits);
+    by.start();
+    int64_t turn = 0;
+    for (int64_t lane = tile.first_block * block; lane < last; lane += LANES) {
+        const int8_t* tiles = (const int8_t*)a.weight + lane / LANES * group;
+        // Behind the first tile, weights are near.
+        const int64_t lines = lane + LANES < last && !tile.begin ? group / 64 : 0;
+        for (int64_t p = 0; p < pixels; p += kStrip) {
+            const int64_t end = p + kStrip < pixels ? p + kStrip : pixels;
+            const int64_t runs = runs_of(a, end - p), line = lines * p / pixels;
+            by.sums({bits + p * a.T * words, tiles, sums, runs, words, columns, turn,
+                     tiles + group + line * 64, lines * end / pixels - line});
+            turn += (runs + 31) / 32;
+            finish<LANES>(a, tile.begin + p, tile.begin + end, lane,
+                          Values<Value>{sums, LANES, a.T * LANES});
         }
-        finish<BLOCK, WEIGHTS>(a, tile, sums, spikes, block);
     }
-    for (int64_t t = 0; t < a.T; t++)
-        __atomic_fetch_add(a.counts + t, spikes[t], __ATOMIC_RELAXED);
+    by.stop();
+}
+
+template <int BLOCK, class Sums>
+void event_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
+    using Sum = typename Sums::Sum;
+    const int64_t pixels = tile.end - tile.begin;
+    auto* sums = (Sum*)memory;
+    const Lists lists = lay_out_lists(a, pixels, sums + runs_of(a, pixels) * BLOCK);
+    build_lists(a, tile, lists);
+    for (int64_t block = tile.first_block; block < tile.last_block; block++) {
+        event_sums<BLOCK, Sums>(a, lists, block, sums);
+        finish<BLOCK>(a, tile.begin, tile.end, block * BLOCK,
+                      Values<Sum>{sums, BLOCK, a.T * BLOCK});
+    }
 }
 
 template <int BLOCK>
-void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* scratch) {
-    switch (a.weights) {
-        case kByteRows: return tile_of_blocks<BLOCK, kByteRows>(a, tile, scratch);
-        case kTiles: return tile_of_blocks<BLOCK, kTiles>(a, tile, scratch);
-        case kTiles3: return tile_of_blocks<BLOCK, kTiles3>(a, tile, scratch);
-        default: return tile_of_blocks<BLOCK, kFloatRows>(a, tile, scratch);
+void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
+    constexpr int PAIR = BLOCK < 32 ? BLOCK : 32;
+    if (!a.spikes) {
+        for (int64_t block = tile.first_block; block < tile.last_block; block++) {
+            const float* dense = a.dense + tile.begin * a.lanes_out + block * BLOCK;
+            finish<BLOCK>(a, tile.begin, tile.end, block * BLOCK,
+                          Values<float>{dense, a.dense_step, a.lanes_out});
+        }
+    } else if (a.weights == kFloatRows) {
+        event_blocks<BLOCK, FloatSums<BLOCK>>(a, tile, memory);
+    } else if (a.weights == kByteRows) {
+        event_blocks<BLOCK, ByteSums<BLOCK>>(a, tile, memory);
+    } else if (a.weights == kTiles) {
+        dense_blocks<PAIR, int32_t>(a, tile, memory);
+    } else {
+        dense_blocks<16, float>(a, tile, memory);
     }
+    count(a, tile);
 }
 
 }  // namespace

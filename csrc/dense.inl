@@ -1,4 +1,4 @@
-// Dense sums: the spikes that each pixel and step sees, as bytes, times tiles of weights.
+// Dense sums: the spikes that each pixel and step sees, times tiles of weights.
 #pragma once
 
 #include <cstring>
@@ -9,59 +9,50 @@
 namespace ISA {
 namespace {
 
-// 64 bits to 64 bytes of 0 and 1.
-inline void to_bytes(uint64_t word, int8_t* bytes) {
-#if defined(__AVX512BW__)
-    _mm512_storeu_si512(bytes, _mm512_maskz_set1_epi8((__mmask64)word, 1));
-#else
-    for (int i = 0; i < 64; i += 8) {
-        // Bit j of byte j is kept, then moved to the byte's top and down to its foot.
-        uint64_t spread = (word >> i & 255) * 0x0101010101010101 & 0x8040201008040201;
-        spread = (spread + 0x7f7f7f7f7f7f7f7f) >> 7 & 0x0101010101010101;
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        spread = __builtin_bswap64(spread);
-#endif
-        memcpy(bytes + i, &spread, 8);
-    }
-#endif
-}
-
-void spikes_to_bytes(const ConvLif& call, const ConvTile& tile, int8_t* bytes) {
+void lay_out_bits(const ConvLif& call, const ConvTile& tile, uint64_t* bits) {
     const ConvLif a = call;
     each_run(a, tile, [=](int64_t run, auto words, auto word_of) {
-        int8_t* row = bytes + (run / 16 * words * 16 + run % 16) * 64;
-        for (int64_t i = 0; i < words; i++, row += 16 * 64) to_bytes(word_of(i), row);
+        uint64_t* row = bits + run / 16 * words * 16 + run % 16;
+        for (int64_t i = 0; i < words; i++) row[i * 16] = word_of(i);
     });
     const int64_t words = neighbour_words(a);
-    // Rows that belong to no pixel fill the last group.
+    // Rows that belong to no pixel fill the last block.
     for (int64_t run = (tile.end - tile.begin) * a.T; run % 16; run++)
-        for (int64_t i = 0; i < words; i++)
-            memset(bytes + ((run / 16 * words + i) * 16 + run % 16) * 64, 0, 64);
+        for (int64_t i = 0; i < words; i++) bits[(run / 16 * words + i) * 16 + run % 16] = 0;
 }
 
+void nothing() {}
+
 // Four inputs at a time, those that are silent skipped.
-void product(const ProductArgs& a) {
-    const int64_t columns = columns_of(a);
-    for (int64_t run = 0; run < a.runs; run++)
-        for (int64_t i = 0; i < groups_of(a) * columns; i++) {
-            const int64_t group = i / columns, column = i % columns;
-            int32_t sum[16] = {};
-            for (int64_t quad = 0; quad < a.words * 16; quad++) {
-                const int64_t word = run / 16 * a.words + quad / 16;
-                const int8_t* spikes = a.spikes + (word * 16 + run % 16) * 64 + quad % 16 * 4;
-                uint32_t any;
-                memcpy(&any, spikes, 4);
-                if (!any) continue;
-                const int64_t tile = (group * a.words + quad / 16) * columns + column;
-                const int8_t* weight = a.tiles + tile * kTileBytes + quad % 16 * 64;
+void sums(const ProductArgs& a) {
+    for (int64_t run = 0; run < a.runs; run++) {
+        int32_t sum[3][16] = {};
+        for (int64_t i = 0; i < a.words * 16; i++) {
+            const int64_t word = i / 16;
+            const uint64_t bits = a.spikes[(run / 16 * a.words + word) * 16 + run % 16];
+            const uint64_t quad = bits >> i % 16 * 4;
+            if (!(quad & 15)) continue;
+            for (int64_t column = 0; column < a.columns; column++) {
+                const int64_t tile = word * a.columns + column;
+                const int8_t* weight = a.tiles + tile * kTileBytes + i % 16 * 64;
                 for (int j = 0; j < 16; j++)
-                    for (int k = 0; k < 4; k++) sum[j] += spikes[k] * weight[j * 4 + k];
+                    for (int k = 0; k < 4; k++)
+                        sum[column][j] += (int32_t)(quad >> k & 1) * weight[j * 4 + k];
             }
-            const int64_t of_digit = a.digits == 3 ? column * a.runs * a.block + group * 16
-                                                   : column * 16;
-            memcpy(a.sums + of_digit + run * a.block, sum, sizeof sum);
         }
+        if (a.columns < 3) {
+            const int64_t size = a.columns * 16;
+            memcpy((int32_t*)a.sums + run * size, sum, (size_t)size * sizeof(int32_t));
+            continue;
+        }
+        for (int j = 0; j < 16; j++) {
+            const float two = (float)sum[0][j] + 256.0f * (float)sum[1][j];
+            ((float*)a.sums)[run * 16 + j] = two + 65536.0f * (float)sum[2][j];
+        }
+    }
 }
+
+const Product product = {nothing, sums, nothing};
 
 }  // namespace
 }  // namespace ISA

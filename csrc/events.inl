@@ -120,6 +120,7 @@ void add_rows(const void* weights, uint16_t zero, const Lists& lists, int64_t ch
         uint16_t* list = s.list(chunk, run);
         int32_t longest = counts[0];
         for (int g = 1; g < GROUP; g++) longest = counts[g] > longest ? counts[g] : longest;
+        if (!longest && chunk) continue;  // the sums stay as they are
         for (int g = 0; GROUP > 1 && g < GROUP; g++)
             for (int64_t i = counts[g] + kFill; i < longest; i++) list[g * s.capacity + i] = zero;
         bool first = chunk == 0;

@@ -1,30 +1,33 @@
-// Sums over the spikes of many pixels and steps at once: bytes of 0 and 1 times int8 weights.
+// Sums over the spikes of many pixels and steps at once: bits times int8 weights, dense.
 #pragma once
 
 #include <cstdint>
 
 // A tile of weights: 16 rows of four inputs by 16 outputs, (16, 16 outputs, 4 inputs) bytes, so 64
-// inputs and 16 outputs; 16 runs of 64 inputs meet it at a time.
+// inputs and 16 outputs; a block of 16 runs of 64 inputs meets it at a time.
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileBytes = 1024;
 
-// A weight of several digits is d0 + 256 d1 + 65536 d2; each digit is summed by itself, exactly.
+// One group of columns, which meet the same spikes together: 16 or 32 channels, or the three digits
+// of 16 channels, whose weights are d0 + 256 d1 + 65536 d2. Sums of a digit are exact.
 struct ProductArgs {
-    const int8_t* spikes;  // (runs / 16, words, 16, 64)
-    const int8_t* tiles;   // (groups, words, columns of a group, 1024)
-    int32_t* sums;         // (digits, runs, block)
-    int64_t runs, words, block, digits;  // runs: a multiple of 16
+    const uint64_t* spikes;  // (runs / 16, words, 16)
+    const int8_t* tiles;     // (words, columns, 1024)
+    void* sums;              // int32 (runs, 16 * columns), or float (runs, 16) of three digits
+    int64_t runs, words, columns;  // runs: a multiple of 16; columns: 1, 2 or 3 digits
+    int64_t turn;                  // how often the tiles were walked through before
+    const int8_t* next;            // weights that will be read soon
+    int64_t next_lines;            // of 64 bytes
 };
 
-// Columns of 16 sums that read the same spikes together: the three digits of 16 channels, or up to
-// 64 channels of one digit.
-inline int64_t columns_of(const ProductArgs& a) { return a.digits == 3 ? 3 : a.block / 16; }
-inline int64_t groups_of(const ProductArgs& a) { return a.digits == 3 ? a.block / 16 : 1; }
-
-using Product = void (*)(const ProductArgs&);
+struct Product {
+    void (*start)();  // before the first sums of a thread, and `stop` behind the last
+    void (*sums)(const ProductArgs&);
+    void (*stop)();
+};
 
 namespace amx {
 // Tells whether processor and system have AMX with int8, and asks the system for it once.
 bool ready();
-void product(const ProductArgs&);
+extern const Product product;
 }

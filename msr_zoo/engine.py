@@ -3,18 +3,18 @@
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from msr_zoo.event_blocks import Block, Neuron, Path, SpikeLayer, WeightsKind, prepare
+from msr_zoo.event_blocks import Block, Neuron, Path, WeightsKind, prepare, split_stem
+from msr_zoo.event_call import Call, EngineRun
 from msr_zoo.event_fit import Stamp, hooked, unfit
 from msr_zoo.event_memory import Memory, Shelf
-from msr_zoo.kernels import native_conv
-from msr_zoo.kernels.bits import unpack_bits
+from msr_zoo.kernels.native_conv import Norm
 from msr_zoo.models.ms_resnet import MSResNet
 
 __all__ = ["EngineRun", "EventEngine"]
@@ -25,45 +25,14 @@ PART_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineRun:
-    """What one call gave, and what it did for that.
-
-    `counts` are the spikes (T,) of each LIF, int64, of `neurons` neurons in all pictures together;
-    `paths` tells how the convolution behind each LIF ran, as its firing rate advised: "events" adds
-    up the weights of spikes, "tiles" (AMX) and "onednn" are dense. Of a call taken in parts, they
-    are those of its last part. All three are empty where torch ran the model. `currents` are the
-    inputs (T, B, C, H, W) of each LIF, where they were kept.
-    """
-
-    logits: Tensor
-    counts: Mapping[str, Tensor] = field(default_factory=dict)
-    neurons: Mapping[str, int] = field(default_factory=dict)
-    paths: Mapping[str, Path] = field(default_factory=dict)
-    currents: Mapping[str, Tensor] = field(default_factory=dict)
-    _fired: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def activity(self) -> dict[str, Tensor]:
-        """Firing rates (T,) of each LIF, in float64."""
-        return {name: count.double() / self.neurons[name] for name, count in self.counts.items()}
-
-    def spikes(self, name: str) -> Tensor:
-        """Spikes of one LIF, bool (T, B, C, H, W), where they were kept."""
-        if not self._fired:
-            raise ValueError("spikes are kept by run(x, keep=True) alone")
-        inner = self._fired[name][:, :, 1:-1, 1:-1].contiguous()
-        octets = inner.view(torch.uint8).view(1, -1)
-        lanes = unpack_bits(octets, octets.numel() * 8).view(*inner.shape[:4], -1)
-        return lanes[..., : self.currents[name].shape[2]].movedim(-1, 2)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Prepared:
     """A model as it was; `unfit` says why torch runs it, and there are no blocks then."""
 
     stamp: Stamp | None  # None: no change of the model would matter
     unfit: str | None
     blocks: list[Block]
+    stem: nn.Module | None  # without its norm, where that is left to the first LIF
+    stem_norm: Norm | None
     memory: Shelf
 
     @property
@@ -160,18 +129,18 @@ class EventEngine:
     ) -> EngineRun:
         model = self.model
         assert isinstance(model, MSResNet)
-        call = _Call(prepared.blocks, Neuron.of("lif", model.lif), keep)
+        call = Call(prepared.blocks, Neuron.of("lif", model.lif), keep)
         for part in x.split(len(x) if keep else _pictures_at_once(model, x)):
             if part.dim() == 4:
                 # The layout of potentials, so that the stem's need not be turned round.
                 part = part.contiguous(memory_format=torch.channels_last)
-            stem, steps = model._before_blocks(part)
+            stem, steps = model._before_blocks(part, prepared.stem)
             steps = shown or steps
             if keep:
-                call.run(stem, Memory(steps, len(part), shared=False))
+                call.run(stem, prepared.stem_norm, Memory(steps, len(part), shared=False))
                 continue
             with prepared.memory.borrow(steps, stem.shape) as memory:
-                call.run(stem, memory)
+                call.run(stem, prepared.stem_norm, memory)
         return call.finish(model.fc(torch.cat(call.pooled)))
 
     def _ready(self) -> _Prepared:
@@ -185,11 +154,14 @@ class EventEngine:
         # First, so that what changes meanwhile is noticed at the next call.
         stamp = Stamp(self.model) if type(self.model) is MSResNet else None
         reason = unfit(self.model)
-        blocks = []
+        blocks, stem, norm = [], None, None
         if reason is None:
             assert isinstance(self.model, MSResNet)
             blocks = prepare(self.model, self.weights)
-        return _Prepared(stamp=stamp, unfit=reason, blocks=blocks, memory=Shelf())
+            stem, norm = split_stem(self.model)
+        return _Prepared(
+            stamp=stamp, unfit=reason, blocks=blocks, stem=stem, stem_norm=norm, memory=Shelf()
+        )
 
     def _warn(self, reason: str | None) -> None:
         if reason and reason not in self._warned:
@@ -202,94 +174,3 @@ def _pictures_at_once(model: MSResNet, x: Tensor) -> int:
     stage = model.feature_info[1]
     pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
     return max(1, PART_BYTES // max(1, 4 * steps * pixels * int(str(stage["num_chs"]))))
-
-
-class _Call:
-    """One call under way: what its parts have given so far."""
-
-    def __init__(self, blocks: list[Block], last: Neuron, keep: bool) -> None:
-        self.blocks, self.last, self.keep = blocks, last, keep
-        self.pooled: list[Tensor] = []  # spikes of the last LIF over steps and pixels (B, C)
-        self.counts: dict[str, Tensor] = {}
-        self.neurons: dict[str, int] = {}
-        self.paths: dict[str, Path] = {}
-        self.currents: dict[str, Tensor] = {}
-        self.fired: dict[str, Tensor] = {}
-
-    def finish(self, logits: Tensor) -> EngineRun:
-        return EngineRun(
-            logits=logits,
-            counts=self.counts,
-            neurons=self.neurons,
-            paths=self.paths,
-            currents=self.currents,
-            _fired=self.fired,
-        )
-
-    def run(self, stem: Tensor, memory: Memory) -> None:
-        """Run the blocks for what the stem gave, (T or 1, B, C, H, W)."""
-        potential = native_conv.pad_lanes(stem.movedim(2, -1))
-        shape = (*stem.shape[3:], stem.shape[2])
-        fired = memory.spikes(shape)
-        neuron = self.blocks[0].conv1.neuron
-        counts = native_conv.dense_lif(
-            potential, fired, decay=neuron.decay, threshold=neuron.threshold
-        )
-        rate = self._note(neuron, counts, fired, potential, shape)
-        nexts = [*(block.conv1.neuron for block in self.blocks[1:]), self.last]
-        for block, after in zip(self.blocks, nexts, strict=True):
-            residual = block.shortcut(potential) if block.shortcut else potential
-            shape = (*residual.shape[2:4], block.conv1.channels_out)
-            middle = memory.spikes(shape)
-            current = memory.potentials(shape) if self.keep else None
-            counts = block.conv1.run(
-                self._path(block.conv1, rate),
-                fired,
-                middle,
-                block.conv2.neuron,
-                potential=current,
-            )
-            rate = self._note(block.conv2.neuron, counts, middle, current, shape)
-            memory.give(fired)
-            # The sum takes the place of the shortcut, unless that is one step for all.
-            fresh = self.keep or residual.shape[0] != memory.steps
-            potential = memory.potentials(shape) if fresh else residual
-            fired = memory.spikes(shape)
-            counts = block.conv2.run(
-                self._path(block.conv2, rate),
-                middle,
-                fired,
-                after,
-                residual=residual,
-                residual_norm=block.shortcut.norm if block.shortcut else None,
-                potential=None if after is self.last and not self.keep else potential,
-            )
-            rate = self._note(after, counts, fired, potential, shape)
-            memory.give(middle)
-        height, width, channels = shape
-        spikes = native_conv.count_channels(fired)[:, :channels]
-        self.pooled.append(spikes.float() / (memory.steps * height * width))
-
-    def _note(
-        self,
-        neuron: Neuron,
-        counts: Tensor,
-        fired: Tensor,
-        current: Tensor | None,
-        shape: tuple[int, int, int],
-    ) -> float:
-        """Add up the spikes (T,) of a layer, and give its firing rate in this part."""
-        height, width, channels = shape
-        steps, batch = fired.shape[:2]
-        name, neurons = neuron.name, batch * height * width * channels
-        self.counts[name] = self.counts[name] + counts if name in self.counts else counts
-        self.neurons[name] = self.neurons.get(name, 0) + neurons
-        if self.keep and current is not None:
-            pictures = current[..., :channels].movedim(-1, 2)
-            self.currents[name] = pictures.expand(steps, -1, -1, -1, -1)
-            self.fired[name] = fired
-        return float(counts.sum()) / (neurons * steps)
-
-    def _path(self, layer: SpikeLayer, rate: float) -> Path:
-        self.paths[layer.neuron.name] = chosen = layer.path(rate)
-        return chosen

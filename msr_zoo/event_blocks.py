@@ -20,8 +20,8 @@ Path = Literal["events", "tiles", "onednn"]
 # the lanes up to which they hold (benchmarks/engine_rate.py), because narrow layers spend longer on
 # finding spikes than on products.
 TILES_ABOVE = {
-    "float32": {32: 0.0, 64: 0.025, 4096: 0.045},
-    "int8": {32: 0.0, 64: 0.004, 128: 0.02, 4096: 0.04},
+    "float32": {32: 0.0, 64: 0.01, 4096: 0.015},
+    "int8": {32: 0.0, 64: 0.005, 4096: 0.01},
 }
 # Elsewhere oneDNN in float32, which no rate makes faster than adding bytes, nor than the portable
 # kernels where oneDNN has SSE 4.1 too (benchmarks/engine_paths.py; not measured on Arm).
@@ -57,7 +57,7 @@ class SpikeLayer:
         self.channels_out, self.channels_in = conv.weight.shape[:2]
         self.kind = weights
         self.weight = conv.weight.detach()
-        self.norm = _norm(bn)
+        self.norm = norm_of(bn)
         if weights == "int8":
             self.norm = _in_units(self.norm, packing.unit_of(self.weight))
 
@@ -97,6 +97,7 @@ class SpikeLayer:
         residual: Tensor | None = None,
         residual_norm: Norm | None = None,
         potential: Tensor | None = None,
+        potential_stride: int = 1,
     ) -> Tensor:
         """Write to `fired` the spikes of `then`, the next LIF; give their number a step.
 
@@ -109,6 +110,7 @@ class SpikeLayer:
             "residual": residual,
             "residual_norm": residual_norm,
             "potential": potential,
+            "potential_stride": potential_stride,
         }
         if path == "onednn":
             return native_conv.dense_lif(self._dense(spikes, fired), fired, **after)
@@ -147,17 +149,23 @@ class Shortcut:
         assert isinstance(bn, nn.BatchNorm2d)
         self.pool = before[0] if before else None
         self.stride = int(conv.stride[0])
-        self.norm = _norm(bn)
+        self.norm = norm_of(bn)
         weight = native_conv.pad_lanes(conv.weight.detach().flatten(1))  # (O, lanes_in)
         self.weight = native_conv.pad_lanes(weight.T)
 
-    def __call__(self, potential: Tensor) -> Tensor:
-        """(T, B, H, W, lanes) in and out."""
+    @property
+    def reads_every(self) -> int:
+        """The stride of the pixels that it reads."""
+        return 1 if self.pool is not None else self.stride
+
+    def __call__(self, potential: Tensor, stride: int = 1) -> Tensor:
+        """(T, B, H, W, lanes) in and out; only every `stride`-th row and column may have come."""
         pictures = potential.flatten(0, 1)
         if self.pool is not None:
             pictures = self.pool(pictures.movedim(-1, 1)).movedim(1, -1)
         # A product of matrices is twice as fast as a strided 1 x 1 convolution.
-        pictures = pictures[:, :: self.stride, :: self.stride]
+        step = self.stride // stride
+        pictures = pictures[:, ::step, ::step]
         convolved = pictures.reshape(-1, len(self.weight)) @ self.weight
         return convolved.view(*potential.shape[:2], *pictures.shape[1:3], -1)
 
@@ -168,14 +176,29 @@ class Block:
     conv2: SpikeLayer
     shortcut: Shortcut | None
 
+    @property
+    def reads_every(self) -> int:
+        """The stride of the pixels whose potentials the shortcut reads."""
+        return self.shortcut.reads_every if self.shortcut else 1
 
-def _norm(bn: nn.BatchNorm2d) -> Norm:
+
+def norm_of(bn: nn.BatchNorm2d) -> Norm:
     """Batch norm's own arithmetic in evaluation: x * scale + shift."""
     assert bn.running_mean is not None
     assert bn.running_var is not None
     scale = (bn.running_var + bn.eps).rsqrt() * bn.weight.detach()
     shift = bn.bias.detach() - bn.running_mean * scale
     return Norm(scale=native_conv.pad_lanes(scale), shift=native_conv.pad_lanes(shift))
+
+
+def split_stem(model: MSResNet) -> tuple[nn.Module, Norm | None]:
+    """The stem without its last batch norm, and that norm; or all of it and None."""
+    *convs, bn = model.stem
+    if type(bn) is not nn.BatchNorm2d or not bn.affine or bn.running_mean is None or not convs:
+        return model.stem, None
+    if bn.num_features != getattr(convs[-1], "out_channels", None):
+        return model.stem, None
+    return nn.Sequential(*convs), norm_of(bn)
 
 
 def _in_units(norm: Norm, unit: Tensor) -> Norm:

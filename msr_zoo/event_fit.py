@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from timm.layers import DropPath, SelectAdaptivePool2d
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 
 from msr_zoo.kernels import native
 from msr_zoo.kernels.packing import MAX_LANES, lanes_of
@@ -32,6 +33,8 @@ def why_not(model: nn.Module) -> str | None:
 
 def hooked(modules: Iterable[tuple[str, nn.Module]]) -> str | None:
     """What of the modules the engine would not call in this thread."""
+    if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:
+        return "there are hooks on all modules, which the engine would not call"
     for name, module in modules:
         if "forward" in module.__dict__:
             return f"{name or 'it'} has a forward of its own, which the engine would not call"

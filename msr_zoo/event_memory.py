@@ -32,9 +32,13 @@ class Memory:
         # The border is silent from the start, and no kernel writes there.
         return self._take(native_conv.silent, self.steps, self.batch, *shape)
 
-    def potentials(self, shape: tuple[int, int, int]) -> Tensor:
+    def potentials(
+        self, shape: tuple[int, int, int], every: int = 1, steps: int | None = None
+    ) -> Tensor:
+        """Of every so many rows and columns, for all steps or as many as are given."""
+        height, width = -(-shape[0] // every), -(-shape[1] // every)
         lanes = native_conv.lanes_of(shape[2])
-        return self._take(_floats, self.steps, self.batch, *shape[:2], lanes)
+        return self._take(_floats, steps or self.steps, self.batch, height, width, lanes)
 
     def _take(self, make: Callable[..., Tensor], *size: int) -> Tensor:
         for index, (made_by, made_for, _) in enumerate(self._idle):

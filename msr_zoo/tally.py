@@ -18,17 +18,25 @@ class Tally:
     """Turns the spikes that an `EventEngine` counts into the `Activity` of its calls.
 
     The figures are those that `record_activity` would give for the same spikes: what a layer costs
-    follows from the shape of its input and the spikes that come in.
+    follows from the shape of its input and the spikes that come in. It follows a model whose parts
+    are added, removed or replaced.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._prepare()
+
+    def _prepare(self) -> None:
+        # Modules compare by identity, and those held here cannot be mistaken for later ones.
+        self._parts = list(self._model.named_modules())
         # Shapes alone are asked of it, so its tensors take no memory.
-        meta: dict[int, Tensor] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
-        meta |= {id(p): nn.Parameter(p.detach().to("meta"), False) for p in model.parameters()}
-        self._shadow = copy.deepcopy(model, meta).eval()
+        tensors = self._model.buffers(), self._model.parameters()
+        meta: dict[int, Tensor] = {id(buffer): buffer.to("meta") for buffer in tensors[0]}
+        meta |= {id(p): nn.Parameter(p.detach().to("meta"), False) for p in tensors[1]}
+        self._shadow = copy.deepcopy(self._model, meta).eval()
         self._source = {
             f"{name}.conv{i}": f"{name}.lif{i}"
-            for name, module in model.named_modules()
+            for name, module in self._parts
             if isinstance(module, MSBlock)
             for i in (1, 2)
         }
@@ -38,6 +46,8 @@ class Tally:
         """Add to `activity` a call with an input of `shape`, of these spikes (T,) of every LIF."""
         if not counts:
             raise ValueError("the call has no counts of spikes, because torch ran it")
+        if self._parts != list(self._model.named_modules()):
+            self._prepare()
         steps = len(next(iter(counts.values())))
         call = self._calls.get((shape, steps)) or self._of(shape, steps)
         self._calls[shape, steps] = call

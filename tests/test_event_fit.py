@@ -155,3 +155,26 @@ def test_every_variant_fits():
         assert why_not(lively(name)) is None
         assert why_not(lively(name).train()) is None
         assert Stamp(lively(name)).holds()
+
+
+@pytest.mark.parametrize("pre", [False, True])
+@torch.inference_mode()
+def test_hooks_on_all_modules_are_called_while_they_are_there(pre):
+    model = lively("cifar")
+    engine, x = EventEngine(model), pictures(model, (9, 9))
+    called: list[nn.Module] = []
+    modules = torch.nn.modules.module
+    register = (
+        modules.register_module_forward_pre_hook if pre else modules.register_module_forward_hook
+    )
+    handle = register(lambda module, *_: called.append(module))
+    try:
+        with pytest.warns(UserWarning, match="there are hooks on all modules, which the engine"):
+            engine(x)
+        assert model.layer1[0].conv1 in called
+    finally:
+        handle.remove()
+    called.clear()
+    engine(x)
+    assert engine.why_not is None
+    assert model.layer1[0].conv1 not in called

@@ -1,5 +1,7 @@
 """The engine's counts give the activity that hooks on every layer measure."""
 
+import copy
+
 import pytest
 import torch
 from test_engine import FAMILIES, lively, pictures
@@ -61,6 +63,31 @@ def test_a_call_that_torch_ran_has_nothing_to_add():
     tally = Tally(lively("cifar"))
     with pytest.raises(ValueError, match="no counts of spikes, because torch ran it"):
         tally.add(Activity(), torch.Size((1, 3, 8, 8)), {})
+
+
+@torch.inference_mode()
+def test_parts_that_come_go_or_change_are_counted_as_they_are():
+    model = lively("cifar")
+    x = pictures(model, (16, 16))
+    tally = Tally(model)
+
+    def same() -> None:
+        mine = Activity()
+        with record_activity(model) as expected:
+            model(x)
+        counts = {name: layer.totals()[0].long() for name, layer in expected._neurons.items()}
+        tally.add(mine, x.shape, counts)
+        assert mine.operations == expected.operations
+        assert mine.as_dict() == expected.as_dict()
+
+    same()
+    model.layer2.append(copy.deepcopy(model.layer3[0]))
+    model.layer2[1] = type(model.layer2[0])(32, 32, 1).eval()
+    same()
+    del model.layer2[1]
+    same()
+    model.reset_classifier(3)
+    same()
 
 
 def test_a_tally_needs_no_memory():

@@ -9,7 +9,7 @@ from torch import Tensor
 # From plain C++ to AVX-512 with AMX (int8), which only the dense convolution of spikes uses.
 ISAS = ("portable", "avx2", "avx512", "avx512vbmi2", "amx")
 # That of `msr_abi` in csrc/isa.cpp: what is called here is what was built.
-ABI = 1
+ABI = 2
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
@@ -64,6 +64,21 @@ def isa() -> str:
     return ISAS[library.msr_isa()]
 
 
+def _contiguous(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.is_contiguous():
+            strides = tensor.stride()
+            raise ValueError(f"{name} must be contiguous, got {tuple(tensor.shape)} by {strides}")
+
+
+def _of_size(name: str, bits: Tensor, steps: int, size: int) -> None:
+    shape = (steps, (size + 7) // 8)
+    if bits.dtype != torch.uint8 or bits.shape != shape:
+        raise ValueError(
+            f"{name} must be uint8 {shape}, got {bits.dtype} {tuple(bits.shape)} for {size} neurons"
+        )
+
+
 def forward(
     x: Tensor, decay: float, threshold: float, half_window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,6 +88,7 @@ def forward(
     """
     assert library is not None
     steps, neurons = x.shape
+    _contiguous(x=x)
     spikes = torch.empty_like(x)
     fired = torch.empty((steps, (neurons + 7) // 8 if keep else 0), dtype=torch.uint8)
     window = torch.empty_like(fired)
@@ -96,6 +112,9 @@ def backward(grad: Tensor, fired: Tensor, window: Tensor, decay: float) -> Tenso
     """g_t = grad_t * window_t + decay * (1 - fired_t) * g_{t+1}, all contiguous (T, N)."""
     assert library is not None
     steps, neurons = grad.shape
+    _contiguous(grad=grad, fired=fired, window=window)
+    for name, bits in (("fired", fired), ("window", window)):
+        _of_size(name, bits, steps, neurons)
     out = torch.empty_like(grad)
     library.msr_lif_backward(
         grad.data_ptr(),
@@ -115,6 +134,7 @@ def pack(spikes: Tensor) -> Tensor:
     """Turn contiguous spikes (T, N) into uint8 (T, ceil(N / 8)); what is above 0 counts as one."""
     assert library is not None
     steps, size = spikes.shape
+    _contiguous(spikes=spikes)
     bits = torch.empty((steps, (size + 7) // 8), dtype=torch.uint8)
     library.msr_pack(
         spikes.data_ptr(),
@@ -130,6 +150,8 @@ def pack(spikes: Tensor) -> Tensor:
 def unpack(bits: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """Turn contiguous uint8 (T, ceil(size / 8)) into zeros and ones (T, size)."""
     assert library is not None
+    _contiguous(bits=bits)
+    _of_size("bits", bits, bits.shape[0], size)
     out = torch.empty((bits.shape[0], size), dtype=dtype)
     library.msr_unpack(
         bits.data_ptr(),

@@ -29,7 +29,8 @@ class _ConvLif(ctypes.Structure):
         *((name, _POINTER) for name in ("residual", "residual_scale", "residual_shift")),
         *((name, _POINTER) for name in ("potential", "fired", "counts")),
         *((name, _LONG) for name in ("T", "B", "H", "W", "lanes_in", "OH", "OW", "lanes_out")),
-        *((name, _LONG) for name in ("dense_step", "residual_step", "kernel", "stride", "weights")),
+        *((name, _LONG) for name in ("dense_step", "residual_step", "potential_step")),
+        *((name, _LONG) for name in ("potential_stride", "kernel", "stride", "weights")),
         *((name, _FLOAT) for name in ("decay", "threshold")),
     ]
 
@@ -70,19 +71,22 @@ def conv_lif(
     residual: Tensor | None = None,
     residual_norm: Norm | None = None,
     potential: Tensor | None = None,
+    potential_stride: int = 1,
 ) -> Tensor:
     """Write to `fired` the spikes of LIF(norm(conv(spikes)) + residual); give their number a step.
 
     `weight` comes from `pack_weight` (only spikes cost time) or `pack_tiles` (the rate does not
     matter). Sums of integers are exact, and `norm` then takes sums in units. Residuals and
     potentials are (T, B, H, W, lanes), with one step where constant in time; the sum is kept in
-    `potential` where given, which may be the residual itself.
+    `potential` where given, which may be the residual itself; with a `potential_stride` of 2 only
+    every second row and column is, (T, B, ceil(H / 2), ceil(W / 2), lanes).
     """
     if weight.kernel not in (1, 3) or stride < 1:
         raise ValueError(
             f"kernels must be 1 or 3 wide and strides at least 1, got {weight.kernel} and {stride}"
         )
-    call = _call(fired, weight.lanes_out, decay, threshold, residual, residual_norm, potential)
+    call = _call(fired, weight.lanes_out, decay, threshold, residual, residual_norm)
+    _keep(potential, potential_stride, call)
     call.H, call.W, call.lanes_in = spikes.shape[2] - 2, spikes.shape[3] - 2, lanes_in
     # What the caller says of the input must be what the kernel will read.
     sizes = ((call.H - 1) // stride + 1, (call.W - 1) // stride + 1)
@@ -111,11 +115,17 @@ def dense_lif(
     residual: Tensor | None = None,
     residual_norm: Norm | None = None,
     potential: Tensor | None = None,
+    potential_stride: int = 1,
 ) -> Tensor:
-    """Like `conv_lif` from values that are convolved already: (T or 1, B, H, W, lanes)."""
+    """Like `conv_lif` from values that are convolved already: (T or 1, B, H, W, lanes).
+
+    Where all of them are constant in time, `potential` may have one step too.
+    """
     lanes_out = dense.shape[-1]
-    call = _call(fired, lanes_out, decay, threshold, residual, residual_norm, potential)
+    call = _call(fired, lanes_out, decay, threshold, residual, residual_norm)
     call.dense, call.dense_step = _potentials("dense", dense, call), _step(dense)
+    constant = not (call.dense_step or call.residual_step)
+    _keep(potential, potential_stride, call, constant=constant)
     if norm is not None:
         call.scale, call.shift = _norm("norm", norm, lanes_out)
     return _run(call)
@@ -132,7 +142,6 @@ def _call(
     threshold: float,
     residual: Tensor | None,
     residual_norm: Norm | None,
-    potential: Tensor | None,
 ) -> _ConvLif:
     if fired.dim() != 5 or lanes_out != lanes_of(lanes_out):
         raise ValueError(f"fired must be (T, B, H + 2, W + 2, words), for {lanes_out} lanes")
@@ -149,11 +158,24 @@ def _call(
     if residual_norm is not None:
         scale, shift = _norm("residual_norm", residual_norm, lanes_out)
         call.residual_scale, call.residual_shift = scale, shift
-    if potential is not None:
-        if len(potential) != call.T:
-            raise ValueError(f"potential must have {call.T} steps, got {len(potential)}")
-        call.potential = _potentials("potential", potential, call)
     return call
+
+
+def _keep(potential: Tensor | None, stride: int, call: _ConvLif, constant: bool = False) -> None:
+    """Where the sums before LIF are to be written."""
+    if stride not in (1, 2):
+        raise ValueError(f"potential_stride must be 1 or 2, got {stride}")
+    call.potential_stride = stride
+    if potential is None:
+        return
+    if len(potential) != call.T and not (constant and len(potential) == 1):
+        raise ValueError(f"potential must have {call.T} steps, got {len(potential)}")
+    if stride > 1 and potential.data_ptr() == call.residual:
+        raise ValueError("potential may not be the residual itself with a potential_stride of 2")
+    height, width = -(-call.OH // stride), -(-call.OW // stride)
+    shape = (len(potential), call.B, height, width, call.lanes_out)
+    call.potential = address("potential", potential, torch.float32, shape)
+    call.potential_step = _step(potential)
 
 
 def _potentials(name: str, x: Tensor, call: _ConvLif) -> int:

@@ -85,8 +85,8 @@ def pack_tiles(weight: Tensor) -> Packed:
         middle = _last_digit(rest)
         digits = [low, middle, (rest - middle) >> 8]
     planes = torch.stack([digit.to(torch.int8) for digit in digits])
-    # Columns of a group: up to four times 16 outputs, or the three digits of 16.
-    columns = len(digits) if len(digits) > 1 else min(rows.shape[0] // 16, 4)
+    # Columns of a group: 16 or 32 outputs, or the three digits of 16.
+    columns = len(digits) if len(digits) > 1 else min(rows.shape[0] // 16, 2)
     planes = planes.unflatten(1, (-1, 16)).transpose(0, 1).flatten(0, 1)
     # (groups, columns, 16 outputs, words, 16, 4 inputs) -> (groups, words, columns, 16, 16, 4)
     planes = planes.unflatten(0, (-1, columns)).unflatten(3, (-1, 16, 4))

@@ -215,18 +215,22 @@ class MSResNet(nn.Module):
         self.global_pool.train(self.training)
         self.fc.train(self.training)
 
-    def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
-        """The first block's input, (1, B, C, H, W) if constant in time, and the number of steps."""
+    def _before_blocks(self, x: Tensor, stem: nn.Module | None = None) -> tuple[Tensor, int]:
+        """The first block's input, (1, B, C, H, W) if constant in time, and the number of steps.
+
+        Another stem than the model's own may be asked for it.
+        """
+        stem = self.stem if stem is None else stem
         if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
             raise ValueError(
                 f"input must be (B, {self.in_chans}, H, W) or (B, T, {self.in_chans}, H, W), "
                 f"got {tuple(x.shape)}"
             )
         if x.dim() == 4:
-            return self.stem(x).unsqueeze(0), self.num_steps
+            return stem(x).unsqueeze(0), self.num_steps
         if x.shape[1] == 0:
             raise ValueError(f"input needs at least one step, got {tuple(x.shape)}")
-        return fold(self.stem, x.transpose(0, 1)), x.shape[1]
+        return fold(stem, x.transpose(0, 1)), x.shape[1]
 
     def _stage(self, name: str, x: Tensor, num_steps: int) -> Tensor:
         for block in self.get_submodule(name).children():

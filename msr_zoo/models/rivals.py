@@ -84,8 +84,8 @@ class SpikingResNet(MSResNet):
         self.stem_lif = self._neuron()
         self.lif = nn.Identity()  # the last block ends in its own
 
-    def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
-        x, num_steps = super()._before_blocks(x)
+    def _before_blocks(self, x: Tensor, stem: nn.Module | None = None) -> tuple[Tensor, int]:
+        x, num_steps = super()._before_blocks(x, stem)
         return self.stem_lif(x.expand(num_steps, -1, -1, -1, -1)), num_steps
 
 
@@ -107,8 +107,8 @@ class ResNetTwin(MSResNet):
     def _neuron(self) -> nn.Module:
         return nn.ReLU()
 
-    def _before_blocks(self, x: Tensor) -> tuple[Tensor, int]:
-        x, _ = super()._before_blocks(x)
+    def _before_blocks(self, x: Tensor, stem: nn.Module | None = None) -> tuple[Tensor, int]:
+        x, _ = super()._before_blocks(x, stem)
         return x, len(x)
 
 

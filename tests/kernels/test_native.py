@@ -101,3 +101,29 @@ def test_bfloat16_gradients_round_to_nearest_even():
     ones = torch.full((2, 625), 255, dtype=torch.uint8)
     got = native.backward(grad, torch.zeros_like(ones), ones, 0.3)
     assert torch.equal(got[0], (grad[0].float() + 0.3 * grad[1].float()).bfloat16())
+
+
+def test_tensors_that_the_kernels_would_read_wrongly_are_refused():
+    x = torch.randn(4, 24)
+    _, fired, window = native.forward(x, DECAY, THRESHOLD, HALF, True)
+    across = torch.randn(24, 4).T
+    bits = torch.zeros(3, 4, dtype=torch.uint8).T
+    calls = {
+        "x": lambda: native.forward(across, DECAY, THRESHOLD, HALF, True),
+        "grad": lambda: native.backward(across, fired, window, DECAY),
+        "fired": lambda: native.backward(x, bits, window, DECAY),
+        "window": lambda: native.backward(x, fired, bits, DECAY),
+        "spikes": lambda: native.pack(across),
+        "bits": lambda: native.unpack(bits, 24, torch.float32),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"{name} must be contiguous, got"):
+            call()
+    short = fired[:, :2].contiguous()
+    for name, call in {
+        "fired": lambda: native.backward(x, short, window, DECAY),
+        "window": lambda: native.backward(x, fired, window.int(), DECAY),
+        "bits": lambda: native.unpack(short, 24, torch.float32),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name} must be uint8 \(4, 3\), got"):
+            call()

@@ -109,22 +109,39 @@ def test_equals_torch(channels_in, channels_out, kernel, stride, layout):
         assert torch.equal(fired, pack(slow_lif(expected)))
         assert torch.equal(counts, slow_lif(expected).flatten(1).sum(1).long())
 
-        again = torch.zeros_like(fired)
+        again, sparse = torch.zeros_like(fired), channels_last(expected)[:, :, ::2, ::2]
+        every_second = torch.full(sparse.shape, torch.nan)
         native_conv.dense_lif(
             channels_last(convolved),
             again,
             decay=DECAY,
             threshold=THRESHOLD,
             residual=channels_last(residual),
+            potential=every_second,
+            potential_stride=2,
             **packed,
         )
         assert torch.equal(again, fired)
+        assert torch.equal(every_second, sparse)
 
 
 def test_a_constant_input_is_read_at_every_step():
     torch.manual_seed(0)
     x = torch.randn(1, 2, 19, 5, 6)
     fired = native_conv.silent(4, 2, 5, 6, 19)
+    norm = native_conv.Norm(scale=torch.full((32,), 0.5), shift=torch.full((32,), 0.25))
+    once = torch.empty(1, 2, 3, 3, 32)
+    native_conv.dense_lif(
+        channels_last(x),
+        fired,
+        norm=norm,
+        decay=DECAY,
+        threshold=THRESHOLD,
+        potential=once,
+        potential_stride=2,
+    )
+    assert torch.equal(once[..., :19], channels_last(x * 0.5 + 0.25)[:, :, ::2, ::2, :19])
+    assert torch.equal(unpack(fired, 19), slow_lif((x * 0.5 + 0.25).expand(4, -1, -1, -1, -1)))
     counts = native_conv.dense_lif(channels_last(x), fired, decay=DECAY, threshold=THRESHOLD)
     expected = slow_lif(x.expand(4, -1, -1, -1, -1))
     assert torch.equal(unpack(fired, 19), expected)

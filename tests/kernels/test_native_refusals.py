@@ -58,6 +58,9 @@ WRONG_SIZES = [
     ("residual", torch.zeros(2, 2, 5, 4, 16)),
     ("residual", torch.zeros(3, 2, 4, 4, 16)),
     ("potential", torch.zeros(1, 2, 5, 4, 16)),
+    ("potential", torch.zeros(3, 2, 3, 2, 16)),
+    ("potential_stride", 2),
+    ("potential_stride", 3),
     ("norm", native_conv.Norm(scale=torch.ones(32), shift=torch.zeros(32))),
     ("residual_norm", native_conv.Norm(scale=torch.ones(8), shift=torch.zeros(8))),
 ]
@@ -74,6 +77,13 @@ def test_tensors_of_another_kind_are_refused(name, wrong):
 def test_tensors_of_another_size_are_refused(name, wrong):
     with pytest.raises(ValueError, match=r"must be|must have|do not give"):
         call(**{name: wrong})
+
+
+def test_the_residual_itself_cannot_be_kept_sparsely():
+    kept = torch.zeros(3, 2, 5, 4, 16)
+    call(residual=kept, potential=kept)
+    with pytest.raises(ValueError, match="may not be the residual itself"):
+        call(residual=kept, potential=kept, potential_stride=2)
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 5, 4), (3, 0, 5, 4), (3, 2, 0, 4), (3, 2, 5, 0)])

@@ -78,12 +78,17 @@ static void conv(const Layer& layer, int64_t H, int64_t W, int64_t T, int densit
     a.fired = fired.data, a.counts = counts.data;
     a.scale = norm.data, a.shift = norm.data + lanes_out;
     a.residual = residual.data, a.residual_step = outputs / T, a.potential = potential.data;
+    a.potential_step = outputs / T, a.potential_stride = 1;
     a.residual_scale = norm.data + 2 * lanes_out, a.residual_shift = norm.data + 3 * lanes_out;
     a.T = T, a.B = B, a.H = H, a.W = W, a.OH = OH, a.OW = OW;
     a.lanes_in = lanes_in, a.lanes_out = lanes_out, a.kernel = kernel, a.stride = stride;
     a.decay = 0.25f, a.threshold = 0.5f;
     for (int threads = 1; threads <= 2; threads++)
         if (msr_conv_lif(&a, threads)) abort();
+    const int64_t quarter = B * ((OH + 1) / 2) * ((OW + 1) / 2) * lanes_out;
+    Block<float> sparse(T * quarter);
+    a.potential = sparse.data, a.potential_step = quarter, a.potential_stride = 2;
+    if (msr_conv_lif(&a, 2)) abort();
     a.spikes = nullptr, a.weights = kFloatRows, a.dense = residual.data, a.dense_step = outputs / T;
     if (msr_conv_lif(&a, 2)) abort();
     Block<int32_t> channels(B * 64 * words_of(lanes_out));
