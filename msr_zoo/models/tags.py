@@ -84,7 +84,7 @@ TAGS = {
     "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
     "msresnet20.cifar10": Tag(
         num_steps=4,
-        sha256="53068c0d18b34c77d2c19d3864e07a52b785538f115e77863e9ac290a01bde1d",
+        sha256="24cd92c89874822237f1486021b089b14b2ffb37fc975e2fca84104b6c4ded98",
         cfg=_CIFAR10,
     ),
     "resnet_twin20.cifar10": Tag(
