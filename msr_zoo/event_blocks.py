@@ -193,8 +193,10 @@ def norm_of(bn: nn.BatchNorm2d) -> Norm:
 
 def split_stem(model: MSResNet) -> tuple[nn.Module, Norm | None]:
     """The stem without its last batch norm, and that norm; or all of it and None."""
+    if type(model.stem) is not nn.Sequential or len(model.stem) < 2:
+        return model.stem, None
     *convs, bn = model.stem
-    if type(bn) is not nn.BatchNorm2d or not bn.affine or bn.running_mean is None or not convs:
+    if type(bn) is not nn.BatchNorm2d or not bn.affine or bn.running_mean is None:
         return model.stem, None
     if bn.num_features != getattr(convs[-1], "out_channels", None):
         return model.stem, None

@@ -103,6 +103,31 @@ def test_the_engine_follows_its_model(change, weights):
         torch.testing.assert_close(after, model(x), atol=1e-3, rtol=1e-3)
 
 
+class _Doubled(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        lambda own: _Doubled(*own),
+        lambda own: nn.Sequential(own, nn.BatchNorm2d(own[0].out_channels)),
+        lambda own: own[0],
+        lambda own: nn.Sequential(own[0]),
+    ],
+    ids=["subclass", "nested", "bare convolution", "without a norm"],
+)
+def test_a_stem_of_another_kind_is_run_as_it_is(stem):
+    model = lively("cifar")
+    model.stem = stem(model.stem).eval()
+    x = pictures(model, (16, 16))
+    engine = EventEngine(model)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(engine(x), model(x))
+
+
 def test_hooks_are_called_while_they_are_there_and_cost_no_preparation():
     model = lively("cifar")
     x = pictures(model, (12, 12))

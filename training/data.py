@@ -99,8 +99,10 @@ def open_split(
                 raise
         else:
             if recipe.data == "cifar10-events":
-                for name in _changes(recipe):
-                    raise ValueError(f"cifar10-events: {name} is for pictures, not for events")
+                if changes := _changes(recipe):
+                    raise ValueError(
+                        f"cifar10-events: {changes[0]} is for pictures, not for events"
+                    )
                 return SimulatedEvents(recipe, pictures, train, device, rank, world)
             return MemoryBatches(recipe, cfg, pictures, train, device, rank, world)
     raise AssertionError("the last split returns or raises")
@@ -112,8 +114,8 @@ def _changes(recipe: Recipe) -> list[str]:
 
 
 def _refuse_changes(recipe: Recipe, data: str, sizes: list[int]) -> None:
-    for name in _changes(recipe):
-        raise ValueError(f"{data}: {name} is for pictures of one size, held in memory")
+    if changes := _changes(recipe):
+        raise ValueError(f"{data}: {changes[0]} is for pictures of one size, held in memory")
     if sizes:
         raise ValueError(
             f"{data}: pictures that timm reads are cut to the model's size alone, "

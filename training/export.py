@@ -32,12 +32,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="folder that training/train.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it is new")
-    parser.add_argument(
-        "--num-steps", type=int, help="T of the weights, by default that of the last epochs"
-    )
     options = parser.parse_args()
-    if options.num_steps is not None and options.num_steps < 1:
-        parser.error(f"--num-steps must be at least 1, got {options.num_steps}")
     if not (options.run / "last.pt").exists():
         parser.error(f"{options.run} holds no last.pt")
     if options.out.exists():
@@ -50,7 +45,7 @@ def main() -> None:
     model: Any = msr_zoo.create_model(recipe.model, num_classes=len(saved["classes"]))
     spiking = any(isinstance(module, LIF) for module in model.modules())
     # A picture passes the twin once.
-    model.num_steps = (options.num_steps or recipe.num_steps) if spiking else 1
+    model.num_steps = recipe.num_steps if spiking else 1
     model.load_state_dict(saved["model"])
     model.pretrained_cfg["label_names"] = list(saved["classes"])
     size = stored_bytes(model)

@@ -112,6 +112,7 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     descents = _descents(training)
     minutes = sum(epoch["seconds"] for run in descents for epoch in run["history"]) / 60
     settings = "; then, from the weights of that, ".join(_settings(run) for run in descents)
+    commits = ", then ".join(f"commit {run['provenance']['commit'][:12]}" for run in descents)
     threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
@@ -142,7 +143,7 @@ model = msr_zoo.create_model("{name}", pretrained=True)
 **Recipe.** {settings}.
 
 **Trained** in {minutes:.0f} minutes on {made["device"]}, {threads}, \
-torch {made["torch"]}, commit {made["commit"][:12]}; training.json holds loss and accuracy of every
+torch {made["torch"]}, {commits}; training.json holds loss and accuracy of every
 epoch. The last epoch's weights, chosen by nothing but the end of the schedule. Evaluated in float32
 from the float16 tensors of this repository by `{results["command"]}`, \
 commit {results["commit"][:12]}; results.json holds all of it.
@@ -183,7 +184,9 @@ def _descents(training: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _settings(run: dict[str, Any]) -> str:
     """A run's recipe, without the model and what is off."""
-    recipe = {key: value for key, value in run["recipe"].items() if value or key == "seed"}
+    # A crop_padding of 0 is a random resized crop, of pictures.
+    kept = {"seed"} if run["recipe"]["data"] == "cifar10-events" else {"seed", "crop_padding"}
+    recipe = {key: value for key, value in run["recipe"].items() if value or key in kept}
     hidden = {"model"} | (set() if "teacher" in recipe else {"teacher_weight"})
     hidden |= {"pretrained"} if "before" in run else set()
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in hidden)

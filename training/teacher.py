@@ -22,7 +22,8 @@ class Teacher:
     def __init__(
         self, model: str, cfg: Mapping[str, Any], classes: tuple[str, ...], device: torch.device
     ) -> None:
-        network: Any = msr_zoo.create_model(model, pretrained=True)
+        with torch.random.fork_rng(devices=[]):  # what is drawn next is the pupil's
+            network: Any = msr_zoo.create_model(model, pretrained=True)
         own: Any = network.pretrained_cfg
         if tuple(own.get("label_names") or ()) != classes:
             raise ValueError(f"the teacher {model} does not know the classes {classes}")

@@ -79,7 +79,8 @@ def conv_lif(
     matter). Sums of integers are exact, and `norm` then takes sums in units. Residuals and
     potentials are (T, B, H, W, lanes), with one step where constant in time; the sum is kept in
     `potential` where given, which may be the residual itself; with a `potential_stride` of 2 only
-    every second row and column is, (T, B, ceil(H / 2), ceil(W / 2), lanes).
+    every second row and column is, (T, B, ceil(H / 2), ceil(W / 2), lanes). Of `fired` the bits of
+    `weight.lanes_out` lanes are written; those beyond them must be 0, as `silent` leaves them.
     """
     if weight.kernel not in (1, 3) or stride < 1:
         raise ValueError(
@@ -172,6 +173,8 @@ def _keep(potential: Tensor | None, stride: int, call: _ConvLif, constant: bool 
         raise ValueError(f"potential must have {call.T} steps, got {len(potential)}")
     if stride > 1 and potential.data_ptr() == call.residual:
         raise ValueError("potential may not be the residual itself with a potential_stride of 2")
+    if len(potential) < call.T and potential.data_ptr() == call.residual:
+        raise ValueError(f"potential may not be the residual itself for {call.T} steps in one")
     height, width = -(-call.OH // stride), -(-call.OW // stride)
     shape = (len(potential), call.B, height, width, call.lanes_out)
     call.potential = address("potential", potential, torch.float32, shape)

@@ -86,6 +86,14 @@ def test_the_residual_itself_cannot_be_kept_sparsely():
         call(residual=kept, potential=kept, potential_stride=2)
 
 
+def test_the_residual_itself_cannot_be_kept_in_one_step_for_several():
+    kept, fired = torch.zeros(1, 2, 5, 4, 16), native_conv.silent(3, 2, 5, 4, 16)
+    given = {"decay": DECAY, "threshold": THRESHOLD, "residual": kept}
+    native_conv.dense_lif(kept, fired, **given, potential=torch.empty_like(kept))
+    with pytest.raises(ValueError, match="may not be the residual itself for 3 steps in one"):
+        native_conv.dense_lif(kept.clone(), fired, **given, potential=kept)
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 5, 4), (3, 0, 5, 4), (3, 2, 0, 4), (3, 2, 5, 0)])
 def test_what_is_empty_is_refused(shape):
     empty = {name: native_conv.silent(*shape, 16) for name in ("spikes", "fired")}

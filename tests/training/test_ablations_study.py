@@ -62,6 +62,23 @@ def test_chosen_runs_alone_are_made(small, monkeypatch):
     assert [(row["group"], row["change"]) for row in rows] == [("late", "label smoothing 0.1")]
 
 
+def test_rows_of_other_weights_are_not_kept_beside(small, monkeypatch):
+    options, folder = small
+    file = folder / "study.json"
+    weights = ["--model", ablations.WEIGHTS, "--pretrained", "true"]
+    late = ablations.GROUPS["late"]
+    monkeypatch.setitem(ablations.GROUPS, "late", Group([*late.start, *weights], late.changes))
+    study(monkeypatch, folder, *options, "--changes", "label smoothing 0.1", "SGD")
+    results = json.loads(file.read_text())
+    digest = ablations.TAGS[ablations.WEIGHTS].sha256
+    assert [row["weights_sha256"] for row in results["rows"]] == [None, digest]
+    results["rows"][1]["weights_sha256"] = "former"
+    file.write_text(json.dumps(results))
+    study(monkeypatch, folder, *options, "--changes", "RandAugment of magnitude 5")
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["change"] for row in rows] == ["SGD", "RandAugment of magnitude 5"]
+
+
 def test_rows_stay_until_they_are_made_anew(small, monkeypatch, capsys):
     options, folder = small
     file = folder / "study.json"

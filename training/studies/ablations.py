@@ -25,12 +25,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from msr_zoo.models.tags import TAGS
 from provenance import provenance
 from studies.runs import finished, write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 SGD = ["--optimizer", "sgd", "--lr", "0.2", "--weight-decay", "5e-4"]
-TRAINED = ["--model", "msresnet20.cifar10", "--pretrained", "true", "--lr", "0.01"]
+WEIGHTS = "msresnet20.cifar10"
+TRAINED = ["--model", WEIGHTS, "--pretrained", "true", "--lr", "0.01"]
 TET = ["--schedule", "1x2@24", "--tet", "true"]
 TAUGHT = ["--teacher", "resnet_twin20.cifar10"]
 
@@ -105,13 +107,17 @@ def main() -> None:
         rows = there["rows"]
     for seed, name, change in planned(options):
         start, changed = GROUPS[name].start, GROUPS[name].changes[change]
-        out = options.runs / f"{name}-{re.sub('[^a-z0-9]+', '-', change.lower())}-{seed}"
+        weights = TAGS[WEIGHTS].sha256 if WEIGHTS in start else None
+        folder = f"{name}-{re.sub('[^a-z0-9]+', '-', change.lower())}-{seed}"
+        # Weights that came since under the same name are not those of former runs.
+        out = options.runs / (f"{folder}-{weights[:8]}" if weights else folder)
         arguments = [*start, *changed, "--data", options.data, "--seed", str(seed)]
         saved = finished([*arguments, *recipe, "--out", str(out)], out, ends)
         if saved is None:
             print("stopped; the same command goes on")
             return
-        row = made_of(saved, name, change)
+        row = {**made_of(saved, name, change), "weights_sha256": weights}
+        rows = [r for r in rows if r["group"] != name or r["weights_sha256"] == weights]
         rows = sorted([row, *(r for r in rows if place(r) != place(row))], key=place)
         write(options.out, results, rows)
         print(one_line(row), flush=True)
@@ -155,7 +161,7 @@ def write(file: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> None
         **about,
         "seeds": sorted({row["seed"] for row in rows}),
         "n": len({row["seed"] for row in rows}),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python training/studies/ablations.py", *about["given"]]),
         **provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "rows": rows,
     }
