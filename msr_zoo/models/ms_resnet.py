@@ -216,11 +216,8 @@ class MSResNet(nn.Module):
         self.fc.train(self.training)
 
     def _before_blocks(self, x: Tensor, stem: nn.Module | None = None) -> tuple[Tensor, int]:
-        """The first block's input, (1, B, C, H, W) if constant in time, and the number of steps.
-
-        Another stem than the model's own may be asked for it.
-        """
-        stem = self.stem if stem is None else stem
+        """The first block's input, (1, B, C, H, W) if constant in time, and the number of steps."""
+        stem = self.stem if stem is None else stem  # the engine's leaves its last norm out
         if x.dim() not in (4, 5) or x.shape[-3] != self.in_chans:
             raise ValueError(
                 f"input must be (B, {self.in_chans}, H, W) or (B, T, {self.in_chans}, H, W), "
