@@ -2,8 +2,9 @@
 
     python -m benchmarks.engine [--networks msresnet18 ...] [--threads 2] [--compile [bfloat16]]
 
-A run measures one number of threads and keeps what earlier runs have measured of others. With
---compile, SpikingJelly is also compiled, which takes minutes a network.
+A run measures one number of threads on one machine and keeps what earlier runs measured of others: a
+row is known by its network, threads and the instruction set of the kernels. With --compile,
+SpikingJelly is also compiled, which takes minutes a network.
 """
 
 import argparse
@@ -134,11 +135,11 @@ def main() -> None:
     path = timing.RESULTS / "engine.json"
     for name in options.networks:
         torch.compiler.reset()
-        row = measure(name, options)
+        row = {**measure(name, options), **machine()}
         about = timing.provenance("benchmarks.engine", torch.device("cpu"), seeds=[0])
         # Read now: another run may have measured other networks meanwhile.
         rows = json.loads(path.read_text())["rows"] if path.exists() else {}
-        rows[f"{name}, {options.threads} threads"] = {**row, **machine(), **about}
+        rows[f"{name}, {row['threads']} threads, {row['kernels']}"] = {**row, **about}
         for engine in (way for way in row["times"] if way.startswith("engine")):
             print(f"{name}, {engine}: {ratios(row, engine)}", flush=True)
         timing.write("engine", {"rate": RATE, "rows": rows})

@@ -94,10 +94,26 @@ def import_time(result: dict[str, Any]) -> str:
     return _table(head, lines)
 
 
+# What a reader calls the instruction sets of the kernels, the fastest first.
+KERNELS = {
+    "amx": "AMX",
+    "avx512vbmi2": "AVX-512",
+    "avx512": "first AVX-512",
+    "avx2": "AVX2",
+    "portable": "SSE or Neon",
+}
+
+
+def by_machine(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The engine's rows, machine by machine."""
+    return sorted(result["rows"].values(), key=lambda row: [*KERNELS].index(row["kernels"]))
+
+
 def engine(result: dict[str, Any]) -> str:
     lines = []
-    for row in result["rows"].values():
+    for row in by_machine(result):
         threads = "1 thread" if row["threads"] == 1 else f"{row['threads']} threads"
+        name = f"{row['model']}, batch {row['input'][0]}, {threads}, {KERNELS[row['kernels']]}"
         for way in (name for name in row["times"] if name.startswith("engine")):
             parts = ratios(row, way)
             cells = [
@@ -108,7 +124,7 @@ def engine(result: dict[str, Any]) -> str:
             ]
             lines.append(
                 [
-                    f"{row['model']}, batch {row['input'][0]}, {threads}",
+                    name,
                     way.removeprefix("engine, "),
                     _milliseconds(row["times"][way]["median_ms"]),
                     *cells,
@@ -128,11 +144,12 @@ def engine_in_short(result: dict[str, Any]) -> str:
         "non-spiking twin, bfloat16",
     )
     lines = []
-    for row in result["rows"].values():
+    for row in by_machine(result):
         if row["threads"] == 1:
             mine = [row["times"][f"engine, {w}"]["median_ms"] for w in ("float32", "int8")]
             others = [fastest(row, group) for group in groups]
-            name = f"`{row['model']}`, batch {row['input'][0]}, T {row['steps']}"
+            batch, kernels = row["input"][0], KERNELS[row["kernels"]]
+            name = f"`{row['model']}`, batch {batch}, T {row['steps']}, {kernels}"
             lines.append([name, *(_milliseconds(ms) for ms in (*mine, *others))])
     return _table(["milliseconds", "engine, float32", "engine, int8", *groups], lines)
 
