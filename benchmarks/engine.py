@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine [--networks msresnet18 ...] [--threads 2] [--compile [bfloat16]]
 
-A run measures one number of threads on one machine and keeps what earlier runs measured of others: a
-row is known by its network, threads and the instruction set of the kernels. With --compile,
+A run measures one number of threads on one machine and keeps what earlier runs measured of others:
+a row is known by its network, threads and the instruction set of the kernels. With --compile,
 SpikingJelly is also compiled, which takes minutes a network.
 """
 

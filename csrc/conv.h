@@ -68,11 +68,13 @@ constexpr int64_t kStrip = 32;
 // Bytes of scratch memory for a tile of `pixels`.
 int64_t conv_scratch(const ConvLif&, int64_t pixels);
 
-// Words of rows that a list may name before the next list starts: 48 KiB of weights, so that they
-// stay in the first-level cache while all pixels and steps of a tile add them.
+// Words of rows that a list may name before the next list starts: so many weights that they stay in
+// the first-level cache, or near it, while all pixels and steps of a tile add them. Bytes are added
+// more slowly than they are loaded, and gain from longer lists.
 inline int64_t chunk_words(const ConvLif& a) {
-    const int64_t bytes = a.weights == kFloatRows ? 4 : 1;
-    return (int64_t)48 * 1024 / (block_of(a.lanes_out) * bytes * 64);
+    const int64_t bytes = a.weights == kFloatRows ? 4 : 1, block = block_of(a.lanes_out);
+    const int64_t kibibytes = block * bytes < 256 ? 48 : 32;
+    return kibibytes * 1024 / (block * bytes * 64);
 }
 
 // A list is written in whole vectors, and filled up behind its end: so many entries may be touched.

@@ -126,17 +126,6 @@ void count(const ConvLif& a, const ConvTile& tile) {
     }
 }
 
-template <int BLOCK, class Sums>
-void event_sums(const ConvLif& a, const Lists& s, int64_t block, void* sums) {
-    const int64_t rows = a.kernel * a.kernel * a.lanes_in + 1;
-    for (int64_t c = 0; c < s.chunks; c++) {
-        const int64_t first_row = c * chunk_words(a) * 64;
-        const auto* weight = (const typename Sums::Weight*)a.weight;
-        weight += (block * rows + first_row) * BLOCK;
-        add_rows<BLOCK, Sums>(weight, zero_row(a, first_row), s, c, sums);
-    }
-}
-
 // Dense sums and what follows them, of a strip of pixels at a time.
 template <int LANES, class Value>
 void dense_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
@@ -174,7 +163,8 @@ void event_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
     const Lists lists = lay_out_lists(a, pixels, sums + runs_of(a, pixels) * BLOCK);
     build_lists(a, tile, lists);
     for (int64_t block = tile.first_block; block < tile.last_block; block++) {
-        event_sums<BLOCK, Sums>(a, lists, block, sums);
+        for (int64_t chunk = 0; chunk < lists.chunks; chunk++)
+            add_rows<BLOCK, Sums>(a, lists, block, chunk, sums);
         finish<BLOCK>(a, tile.begin, tile.end, block * BLOCK,
                       Values<Sum>{sums, BLOCK, a.T * BLOCK});
     }

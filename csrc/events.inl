@@ -41,22 +41,34 @@ inline void fill(uint16_t* end, const ConvLif& a, int64_t first_row) {
     for (int64_t i = 0; i < kFill; i++) end[i] = zero_row(a, first_row);
 }
 
+// Appends words [first, last) to a list; gives its length.
+template <class WordOf>
+inline int32_t append_words(int64_t first, int64_t last, WordOf word_of, uint16_t* list) {
+    // One branch for all words: a branch for each would be mispredicted where some fire.
+    uint64_t any = 0;
+    for (int64_t i = first; i < last; i++) any |= word_of(i);
+    int64_t n = 0;
+    for (int64_t i = first; any && i < last; i++)
+        n += append(word_of(i), (i - first) * 64, list + n);
+    return (int32_t)n;
+}
+
 void build_lists(const ConvLif& call, const ConvTile& tile, const Lists& lists) {
     // Copies: a vector store may alias everything that is reached through a reference.
     const ConvLif a = call;
     const Lists s = lists;
     const int64_t chunk = chunk_words(a);
-    each_run(a, tile, [=](int64_t run, int64_t words, auto word_of) {
+    each_run(a, tile, [=](int64_t run, auto words, auto word_of) {
+        // Few words make one chunk, and their number is then known to the compiler.
+        if (chunk >= words) {
+            const int32_t n = s.counts[run] = append_words(0, words, word_of, s.list(0, run));
+            if (a.lanes_out < 64) fill(s.list(0, run) + n, a, 0);
+            return;
+        }
         for (int64_t c = 0, first = 0; c < s.chunks; c++, first += chunk) {
             const int64_t last = first + chunk < words ? first + chunk : words;
             uint16_t* list = s.list(c, run);
-            // One branch for all words: a branch for each would be mispredicted where some fire.
-            uint64_t any = 0;
-            for (int64_t i = first; i < last; i++) any |= word_of(i);
-            int64_t n = 0;
-            for (int64_t i = first; any && i < last; i++)
-                n += append(word_of(i), (i - first) * 64, list + n);
-            s.counts[c * s.runs + run] = (int32_t)n;
+            const int32_t n = s.counts[c * s.runs + run] = append_words(first, last, word_of, list);
             if (a.lanes_out < 64) fill(list + n, a, first * 64);
         }
     });
@@ -108,13 +120,27 @@ struct ByteSums {
     }
 };
 
-// Narrow blocks have too few sums to hide an addition's latency, so several runs go side by side.
+// Adds the rows of a chunk. Narrow blocks have too few sums to hide an addition's latency, so
+// several runs go side by side.
 template <int BLOCK, class Sums>
-void add_rows(const void* weights, uint16_t zero, const Lists& lists, int64_t chunk, void* out) {
+void add_rows(const ConvLif& a, const Lists& lists, int64_t block, int64_t chunk, void* out) {
     constexpr int GROUP = 64 / BLOCK;
+    using Weight = typename Sums::Weight;
     const Lists s = lists;
-    const auto* weight = (const typename Sums::Weight*)weights;
+    const int64_t rows = a.kernel * a.kernel * a.lanes_in + 1, chunk_rows = chunk_words(a) * 64;
+    const int64_t first_row = chunk * chunk_rows, next_row = block * rows + first_row + chunk_rows;
+    const auto* weight = (const Weight*)a.weight + (block * rows + first_row) * BLOCK;
+    const uint16_t zero = zero_row(a, first_row);
+    // The rows behind come nearer meanwhile, some at each group of runs.
+    const int64_t behind = a.lanes_out / BLOCK * rows - next_row;
+    const char* near = (const char*)(weight + chunk_rows * BLOCK);
+    const int64_t more = behind < chunk_rows ? behind : chunk_rows;
+    const int64_t bytes = more * BLOCK * (int64_t)sizeof *weight;
+    const int64_t part = (bytes / 64 * GROUP / s.runs + 1) * 64;
+    int64_t brought = 0;
     for (int64_t run = 0; run < s.runs; run += GROUP) {
+        for (const int64_t end = brought + part; brought < end && brought < bytes; brought += 64)
+            __builtin_prefetch(near + brought, 0, 2);
         const int32_t* counts = s.counts + chunk * s.runs + run;
         auto* sums = (typename Sums::Sum*)out + run * BLOCK;
         uint16_t* list = s.list(chunk, run);

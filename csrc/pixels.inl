@@ -23,17 +23,17 @@ struct Pixel {
     }
 };
 
-// Word i of a neighbourhood: one tap of 64 lanes, or several of 16 or 32.
+// The words of a neighbourhood: one tap of 64 lanes in each, or several of 16 or 32.
 template <int LANES, int TAPS>
-inline uint64_t neighbours(const uint64_t* corner, int64_t row, int64_t i) {
-    constexpr int TOGETHER = 64 / LANES;
-    uint64_t word = 0;
-    for (int k = 0; k < TOGETHER; k++) {
-        const int64_t tap = i * TOGETHER + k;
-        if (tap < TAPS) word |= corner[tap / 3 * row + tap % 3] << k * LANES % 64;
+struct Neighbours {
+    static constexpr int64_t count = (TAPS * LANES + 63) / 64;
+    uint64_t word[count] = {};
+
+    Neighbours(const uint64_t* corner, int64_t row) {
+        for (int tap = 0; tap < TAPS; tap++)
+            word[tap * LANES / 64] |= corner[tap / 3 * row + tap % 3] << tap * LANES % 64;
     }
-    return word;
-}
+};
 
 // Calls see(run, words, word_of) for each pixel and step; word_of(i) is word i of its
 // neighbourhood. LANES is 0 for 128 lanes and more; below, `words` is known to the compiler, and
@@ -53,11 +53,13 @@ inline void each_run(const ConvLif& a, const ConvTile& tile, See see) {
         const uint64_t* corner = a.spikes + centre + at.b * picture + at.y * a.stride * row +
                                  at.x * a.stride * per_pixel;
         for (int64_t t = 0; t < a.T; t++, run++, corner += step) {
-            if constexpr (LANES)
-                see(run, std::integral_constant<int64_t, (TAPS * LANES + 63) / 64>(),
-                    [=](int64_t i) { return neighbours<LANES, TAPS>(corner, row, i); });
-            else
+            if constexpr (LANES) {
+                const Neighbours<LANES, TAPS> seen(corner, row);
+                see(run, std::integral_constant<int64_t, seen.count>(),
+                    [&](int64_t i) { return seen.word[i]; });
+            } else {
                 see(run, TAPS * per_pixel, [&](int64_t i) { return corner[offset[i]]; });
+            }
         }
     }
 }
