@@ -130,7 +130,7 @@ class EventEngine:
         model = self.model
         assert isinstance(model, MSResNet)
         call = Call(prepared.blocks, Neuron.of("lif", model.lif), keep)
-        for part in x.split(len(x) if keep else _pictures_at_once(model, x)):
+        for part in x.split(len(x) if keep else _pictures_at_once(model, x, shown)):
             if part.dim() == 4:
                 # The layout of potentials, so that the stem's need not be turned round.
                 part = part.contiguous(memory_format=torch.channels_last)
@@ -169,8 +169,8 @@ class EventEngine:
             warnings.warn(f"the model runs through torch, because {reason}", stacklevel=3)
 
 
-def _pictures_at_once(model: MSResNet, x: Tensor) -> int:
-    steps = x.shape[1] if x.dim() == 5 else model.num_steps
+def _pictures_at_once(model: MSResNet, x: Tensor, shown: int | None) -> int:
+    steps = x.shape[1] if x.dim() == 5 else shown or model.num_steps
     stage = model.feature_info[1]
     pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
     return max(1, PART_BYTES // max(1, 4 * steps * pixels * int(str(stage["num_chs"]))))

@@ -84,12 +84,14 @@ def prediction(result: Prediction, model: str, *, windows: bool = False) -> list
             f"Spikes a neuron     {activity.spikes_per_neuron:.3f} over all steps, "
             f"mean of {neurons:,.0f} neurons",
         ]
+    energy = f"Energy              {microjoules(total.joules)}"
+    if activity.rates:
+        energy += f"; the same network without spikes {microjoules(total.twin_joules)}"
     return [
         *lines,
         f"Operations          {total.ac / 1e6:,.3g} M accumulations, "
         f"{total.mac / 1e6:,.3g} M multiply-accumulates",
-        f"Energy              {microjoules(total.joules)}; the same network without spikes "
-        f"{microjoules(total.twin_joules)}",
+        energy,
         "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
     ]
 

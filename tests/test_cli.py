@@ -157,6 +157,13 @@ def test_predict_example(capsys, weights):
     assert max(len(line) for line in lines[2:]) <= 80
 
 
+def test_a_twin_is_not_compared_with_itself(capsys):
+    status, out, _ = run(capsys, "predict", "--example", "--model", "resnet_twin20.cifar10")
+    assert status == 0
+    assert "Energy  " in out
+    assert "without spikes" not in out
+
+
 def test_predict_json(capsys, weights):
     argv = ("predict", EXAMPLE, EXAMPLE, "--model", weights, "--json", "--topk", 2)
     status, out, err = run(capsys, *argv)

@@ -13,6 +13,7 @@ from torch import nn
 import msr_zoo
 from msr_zoo import EventEngine, event_blocks
 from msr_zoo.activity import record_activity
+from msr_zoo.event_memory import Shelf
 from msr_zoo.kernels import native
 from msr_zoo.models.ms_resnet import MSResNet
 
@@ -161,6 +162,17 @@ def test_parts_of_a_batch_and_calls_that_repeat(monkeypatch):
     torch.testing.assert_close(engine(x), whole)
     for layer, rate in engine.activity.items():
         torch.testing.assert_close(rate, rates[layer])
+    # Twice the steps make parts of half the size.
+    batches = []
+    borrow = Shelf.borrow
+
+    def seen(self, steps, stem):
+        batches.append(stem[1])
+        return borrow(self, steps, stem)
+
+    monkeypatch.setattr(Shelf, "borrow", seen)
+    engine.run(x, steps=6)
+    assert batches == [1] * 5
     engine(pictures(model, (9, 9)))
     torch.testing.assert_close(engine(x), whole)
 

@@ -75,8 +75,6 @@ def open_split(
     world: int = 1,
 ) -> Batches:
     """Batches of a recipe's data, cropped, flipped and normalised as the model's `cfg` asks."""
-    if recipe.cutout < 0:
-        raise ValueError(f"cutout must be at least 0 pixels, got {recipe.cutout}")
     splits = ("train",) if train else TEST_SPLITS
     sizes = [phase.size for phase in recipe.phases() if phase.size]
     if is_named(recipe.data):

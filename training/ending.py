@@ -24,4 +24,5 @@ def told_to_end() -> Iterator[list[bool]]:
     try:
         yield ending
     finally:
-        signal.signal(signal.SIGTERM, former)
+        # None: a listener that no Python code put there, and none can put back.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)

@@ -50,6 +50,8 @@ class Recipe:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and less than 1, got {self.ema_decay}")
+        if self.cutout < 0:
+            raise ValueError(f"cutout must be at least 0 pixels, got {self.cutout}")
         if not 0 <= self.randaugment <= 30:
             raise ValueError(f"randaugment must be between 0 and 30, got {self.randaugment}")
         if not 0 <= self.teacher_weight <= 1:

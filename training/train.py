@@ -47,10 +47,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--save-every", type=float, default=180, help="seconds between checkpoints")
     parser.add_argument(
-        "--max-steps", type=int, help="stop after so many steps, to measure or to try"
+        "--max-steps",
+        type=int,
+        default=math.inf,
+        help="stop after so many steps, to measure or to try",
     )
     parser.add_argument(
-        "--max-minutes", type=float, help="stop after so long, for machines lent by the hour"
+        "--max-minutes",
+        type=float,
+        default=math.inf,
+        help="stop after so long, for machines lent by the hour",
     )
     for field in dataclasses.fields(Recipe):
         flag = "--" + field.name.replace("_", "-")
@@ -58,8 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(flag, type=kind, default=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
     out, save_every = options.pop("out"), options.pop("save_every")
-    max_steps = options.pop("max_steps") or math.inf
-    deadline = time.monotonic() + 60 * (options.pop("max_minutes") or math.inf)
+    max_steps = options.pop("max_steps")
+    deadline = time.monotonic() + 60 * options.pop("max_minutes")
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **options)
 
     try:

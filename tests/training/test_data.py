@@ -130,11 +130,6 @@ def test_what_changes_pictures_in_memory_is_refused_elsewhere(pictures, name, mo
         opened(events, **options)
 
 
-def test_cutout_has_a_size(pictures):
-    with pytest.raises(ValueError, match="cutout must be at least 0 pixels, got -1"):
-        opened(pictures, train=True, cutout=-1)
-
-
 def test_pictures_of_many_sizes_have_no_phases(pictures):
     Image.new("RGB", (40, 24)).save(pictures / "train" / "dark" / "z.png")
     with pytest.raises(ValueError, match="cut to the model's size alone"):
