@@ -105,8 +105,17 @@ KERNELS = {
 
 
 def by_machine(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The engine's rows, machine by machine."""
-    return sorted(result["rows"].values(), key=lambda row: [*KERNELS].index(row["kernels"]))
+    """The engine's rows, machine by machine, then by threads, networks always in one order."""
+    rows, kernels = list(result["rows"].values()), [*KERNELS]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    return sorted(
+        rows,
+        key=lambda row: (
+            kernels.index(row["kernels"]),
+            row["threads"],
+            models.index(row["model"]),
+        ),
+    )
 
 
 def engine(result: dict[str, Any]) -> str:
