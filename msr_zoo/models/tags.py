@@ -84,7 +84,7 @@ TAGS = {
     "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
     "msresnet20.cifar10": Tag(
         num_steps=4,
-        sha256="b71ccbf2b1ea4c0114270a36585af08eab228501747f2c9e079e402c01d0a932",
+        sha256="6d0af8fd0501484c3011b10d6da4c9821dc5884ea027dfaf7b8ac5148be6551b",
         cfg=_CIFAR10,
     ),
     "resnet_twin20.cifar10": Tag(
