@@ -37,17 +37,21 @@ def main() -> None:
     parser.add_argument("model", help="a weights folder, or a registered name with its tag")
     parser.add_argument("--data", required=True, help="a name or path that training/data.py knows")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--num-steps", type=int, help="T; default: the model's own")
     parser.add_argument("--out", type=Path, help="default: results.json in the weights folder")
     options = parser.parse_args()
     folder = Path(options.model)
     if not folder.is_dir() and options.out is None:
         parser.error("--out is needed for a model that is not a folder")
+    if options.num_steps is not None and options.out is None:
+        parser.error("--out is needed for another T than the weights' own")
     out = options.out or folder / "results.json"
     source = f"local-dir:{folder}" if folder.is_dir() else options.model
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model: Any = msr_zoo.create_model(source, pretrained=True)
+        own = {} if options.num_steps is None else {"num_steps": options.num_steps}
+        model: Any = msr_zoo.create_model(source, pretrained=True, **own)
         model = model.to(device, memory_format=torch.channels_last).eval()
         cfg: Any = model.pretrained_cfg
         recipe = dataclasses.replace(
