@@ -134,17 +134,6 @@ CIFAR10_TAUGHT = replace(
 )
 # On from the weights of that, exported to runs/third, which no longer knew their pictures by heart.
 CIFAR10_TAUGHT_ON = replace(CIFAR10_TAUGHT, model="local-dir:runs/third", schedule="8x2 12x4")
-# On from the weights of that, exported to runs/fourth, at a cost for every spike: one of the runs of
-# studies/few_spikes.py, whose weights are shipped.
-CIFAR10_FEW_SPIKES = replace(
-    CIFAR10_TAUGHT,
-    model="local-dir:runs/fourth",
-    schedule="1x4",
-    lr=0.002,
-    warmup_epochs=0.1,
-    cutout=0,
-    rate_penalty=0.5,
-)
 # Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
@@ -164,6 +153,5 @@ RECIPES = {
     "cifar10-trained-on": CIFAR10_TRAINED_ON,
     "cifar10-taught": CIFAR10_TAUGHT,
     "cifar10-taught-on": CIFAR10_TAUGHT_ON,
-    "cifar10-few-spikes": CIFAR10_FEW_SPIKES,
     "events-one-core": EVENTS_ONE_CORE,
 }
