@@ -113,7 +113,8 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     minutes = sum(epoch["seconds"] for run in descents for epoch in run["history"]) / 60
     settings = "; then, from the weights of that, ".join(_settings(run) for run in descents)
     commits = ", then ".join(f"commit {run['provenance']['commit'][:12]}" for run in descents)
-    threads = f"{made['threads']} thread{'s' if made['threads'] > 1 else ''}"
+    counts = sorted({run["provenance"]["threads"] for run in descents})
+    threads = f"{' or '.join(map(str, counts))} thread{'s' if counts[-1] > 1 else ''}"
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""
     what = next(text for family, text in FAMILIES.items() if name.startswith(family))
