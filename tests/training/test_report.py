@@ -67,6 +67,27 @@ def test_weights_take_the_steps_of_the_last_epochs_and_a_twin_one(
     assert msr_zoo.create_model(f"local-dir:{folder}", pretrained=True).num_steps == steps
 
 
+def test_weights_are_measured_at_another_t_beside_their_own_results(
+    weights, pictures, tmp_path, monkeypatch, capsys
+):
+    own = (weights / "results.json").read_text()
+    command = ["evaluate.py", str(weights), "--data", str(pictures), "--num-steps"]
+    for options, message in (
+        (["4"], "--out is needed for another T"),
+        (["0", "--out", str(tmp_path / "0.json")], "num_steps must be"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*command, *options])
+        with pytest.raises(SystemExit):
+            evaluate.main()
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*command, "4", "--out", str(tmp_path / "4.json")])
+    evaluate.main()
+    longer = json.loads((tmp_path / "4.json").read_text())
+    assert longer["num_steps"] == 4
+    assert longer["top1_by_step"][:2] == json.loads(own)["top1_by_step"]
+    assert (weights / "results.json").read_text() == own
+
+
 def test_size_on_disk_is_known_before_it_is_written(weights):
     model = msr_zoo.create_model(f"local-dir:{weights}", pretrained=True)
     stored = load_file(weights / "model.safetensors").values()

@@ -13,6 +13,7 @@ each says of which commit it is. What is not an option here is one of train.py's
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
@@ -87,9 +88,11 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10", help="a name or path that data.py knows")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--out", type=Path, default=RESULTS / "ablations.json")
-    parser.add_argument("--max-minutes", type=float, help="save and end after so many minutes")
+    parser.add_argument(
+        "--max-minutes", type=float, default=math.inf, help="save and end after so many minutes"
+    )
     options, recipe = parser.parse_known_args()
-    ends = time.monotonic() + 60 * (options.max_minutes or float("inf"))
+    ends = time.monotonic() + 60 * options.max_minutes
 
     data = "CIFAR-10 (JPEG copy)" if options.data == "cifar10" else options.data
     results = {

@@ -10,6 +10,7 @@ fewer and smaller pictures, fewer epochs and steps. The JSON holds the runs that
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -56,9 +57,11 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10", help="a name or path that data.py knows")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints")
     parser.add_argument("--out", type=Path, default=RESULTS / "degradation.json")
-    parser.add_argument("--max-minutes", type=float, help="save and end after so many minutes")
+    parser.add_argument(
+        "--max-minutes", type=float, default=math.inf, help="save and end after so many minutes"
+    )
     options, recipe = parser.parse_known_args()
-    ends = time.monotonic() + 60 * (options.max_minutes or float("inf"))
+    ends = time.monotonic() + 60 * options.max_minutes
     folder = options.runs / ("degradation-reduced" if options.reduced else "degradation")
     try:
         data = smaller_pictures(options.data, folder) if options.reduced else options.data

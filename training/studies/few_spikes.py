@@ -12,6 +12,7 @@ and against T.
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -45,12 +46,14 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10", help="a name or path that data.py knows")
     parser.add_argument("--runs", type=Path, default=Path("runs/few-spikes"))
     parser.add_argument("--out", type=Path, default=RESULTS / "few_spikes.json")
-    parser.add_argument("--max-minutes", type=float, help="save and end after so many minutes")
+    parser.add_argument(
+        "--max-minutes", type=float, default=math.inf, help="save and end after so many minutes"
+    )
     options, recipe = parser.parse_known_args()
     for file in ("config.json", WEIGHTS_NAME):
         if not (options.weights / file).exists():
             parser.error(f"{options.weights} is no weights folder: it has no {file}")
-    ends = time.monotonic() + 60 * (options.max_minutes or float("inf"))
+    ends = time.monotonic() + 60 * options.max_minutes
     sha256 = digest_of(options.weights / WEIGHTS_NAME)
 
     points = []
