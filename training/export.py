@@ -42,7 +42,10 @@ def main() -> None:
     if len(saved["history"]) < recipe.epochs:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
-    model: Any = msr_zoo.create_model(recipe.model, num_classes=len(saved["classes"]))
+    own: dict[str, Any] = {} if recipe.decay < 0 else {"decay": recipe.decay}
+    if recipe.learned_decay:
+        own = {"decay": saved["history"][-1]["decay"]}
+    model: Any = msr_zoo.create_model(recipe.model, num_classes=len(saved["classes"]), **own)
     spiking = any(isinstance(module, LIF) for module in model.modules())
     # A picture passes the twin once.
     model.num_steps = recipe.num_steps if spiking else 1

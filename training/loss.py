@@ -9,13 +9,15 @@ from torch import Tensor, nn
 class Answers(nn.Module):
     """Logits (1, B, classes) of all steps together, or (T, B, classes) of each step's own spikes.
 
-    The latter are for temporal efficient training (TET; Deng et al., ICLR 2022).
+    The latter are for temporal efficient training (TET; Deng et al., ICLR 2022). What is learned
+    beside the network, its `decay`, is among the parameters too.
     """
 
-    def __init__(self, network: nn.Module, by_step: bool) -> None:
+    def __init__(self, network: nn.Module, by_step: bool, decay: nn.Module | None = None) -> None:
         super().__init__()
         self.network: Any = network
         self.by_step = by_step
+        self.decay = decay
 
     def forward(self, images: Tensor) -> Tensor:
         if self.by_step:

@@ -33,6 +33,8 @@ class Recipe:
     randaugment: int = 0  # magnitude, up to 30 (Cubuk et al., NeurIPS 2020); 0 leaves it out
     crop_padding: int = 0  # pixels; 0 takes a random resized crop; not for simulated events
     precision: str = "bfloat16"  # or float16 (with a gradient scaler), float32
+    decay: float = -1.0  # of the membrane potentials; below 0: the model's own
+    learned_decay: bool = False  # beginning with that, one for all neurons (Fang et al., ICCV 2021)
     rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
     pretrained: bool = False  # start from the weights that `model` names
     teacher: str = ""  # a trained model whose answers are learned too (Hinton et al., 2015)
@@ -50,6 +52,10 @@ class Recipe:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and less than 1, got {self.ema_decay}")
+        if self.decay > 1:
+            raise ValueError(f"decay must be at most 1, got {self.decay}")
+        if self.learned_decay and self.ema_decay:
+            raise ValueError("learned_decay has no mean of its values: leave ema_decay at 0")
         if self.cutout < 0:
             raise ValueError(f"cutout must be at least 0 pixels, got {self.cutout}")
         if not 0 <= self.randaugment <= 30:

@@ -30,6 +30,7 @@ from big_pages import restart_with_big_pages
 from data import Batches, channels_last, open_split
 from ending import told_to_end
 from firing_rate import FiringRate
+from learned_decay import LearnedDecay
 from loss import Answers, cross_entropy
 from processes import Processes
 from provenance import provenance
@@ -82,14 +83,16 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
+    own: dict[str, Any] = {} if recipe.decay < 0 else {"decay": recipe.decay}
     try:
         net: Any = msr_zoo.create_model(
-            recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps
+            recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps, **own
         )
         train_set, test_set = (
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
             for t in (True, False)
         )
+        decay = LearnedDecay(net).to(device) if recipe.learned_decay else None
         penalty = FiringRate(net) if recipe.rate_penalty else None
         teacher = None
         if recipe.teacher:
@@ -110,12 +113,12 @@ def main(arguments: list[str] | None = None) -> None:
         net = synchronise(net, device)
     average = ModelEmaV3(net, recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
     kept: Any = average.module if average else net
-    answers = Answers(net, recipe.tet)
+    answers = Answers(net, recipe.tet, decay)
     model = DistributedDataParallel(answers) if world > 1 else answers
 
     # Optimizer. Batch-norm scales and biases are not decayed; Muon is for convolutions alone.
     by_dim: dict[int, list[nn.Parameter]] = {}
-    for parameter in net.parameters():
+    for parameter in answers.parameters():
         by_dim.setdefault(parameter.dim(), []).append(parameter)
     groups = [
         {
@@ -148,6 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
         kept.load_state_dict(saved["model"])
         if average:
             net.load_state_dict(saved["unaveraged"])
+        if decay:
+            decay.load_state_dict(saved["learned_decay"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
         start, history, so_far = saved["step"], saved["history"], saved["so_far"]
@@ -162,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
         state = {
             "model": kept.state_dict(),
             "unaveraged": net.state_dict() if average else None,
+            "learned_decay": decay.state_dict() if decay else None,
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
             "step": step,
@@ -251,6 +257,8 @@ def main(arguments: list[str] | None = None) -> None:
                     "seconds": time.monotonic() - began,
                 }
             )
+            if decay:
+                history[-1]["decay"] = decay().item()
             if log:
                 print(json.dumps(history[-1]), flush=True)
                 log.add_scalar("loss/train", mean_loss, step)

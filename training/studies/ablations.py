@@ -4,7 +4,8 @@
     python training/studies/ablations.py --groups late --seeds 0 1 2
 
 Each is a run of training/train.py, and goes on where it was interrupted. Those of the group `early`
-begin with random weights and last two short epochs, which is enough to see who learns fast. What
+begin with random weights and last two short epochs, which is enough to see who learns fast; those
+of `decay` one at T = 4, because at T = 1 a neuron has no past that could decay. What
 keeps a network from knowing its training pictures by heart cannot show so early, so the group
 `late` trains on from weights that know theirs well, down to a learning rate of zero. The seconds
 compare only where nothing else ran beside. Rows that are in the JSON stay until they are made anew;
@@ -61,6 +62,16 @@ GROUPS = {
             "half the epochs at T 2": ["--schedule", "1x2@24"],
             "half the epochs at T 2, a loss of each step (TET)": TET,
             "taught by the non-spiking twin": TAUGHT,
+        },
+    ),
+    "decay": Group(
+        ["cifar10-two-cores", "--schedule", "1x4@24"],
+        {
+            "as it is: 0.25": [],
+            "0: every step for itself": ["--decay", "0"],
+            "0.5": ["--decay", "0.5"],
+            "0.75": ["--decay", "0.75"],
+            "learned, beginning with 0.25": ["--learned-decay", "true"],
         },
     ),
     "late": Group(
@@ -143,6 +154,7 @@ def made_of(saved: dict[str, Any], group: str, change: str) -> dict[str, Any]:
         "group": group,
         "change": change,
         "options": GROUPS[group].changes[change],
+        "learned_decay": last.get("decay"),
         "seed": saved["recipe"]["seed"],
         "top1": last["top1"],
         "train_top1": last["train_top1"],
