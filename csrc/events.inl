@@ -128,12 +128,13 @@ void add_rows(const ConvLif& a, const Lists& lists, int64_t block, int64_t chunk
     using Weight = typename Sums::Weight;
     const Lists s = lists;
     const int64_t rows = a.kernel * a.kernel * a.lanes_in + 1, chunk_rows = chunk_words(a) * 64;
-    const int64_t first_row = chunk * chunk_rows, next_row = block * rows + first_row + chunk_rows;
+    const int64_t first_row = chunk * chunk_rows;
     const auto* weight = (const Weight*)a.weight + (block * rows + first_row) * BLOCK;
     const uint16_t zero = zero_row(a, first_row);
-    // The rows behind come nearer meanwhile, some at each group of runs.
-    const int64_t behind = a.lanes_out / BLOCK * rows - next_row;
-    const char* near = (const char*)(weight + chunk_rows * BLOCK);
+    // The rows of the next chunk or block come nearer meanwhile, some at each group of runs.
+    const int64_t mine = rows - first_row < chunk_rows ? rows - first_row : chunk_rows;
+    const int64_t behind = a.lanes_out / BLOCK * rows - block * rows - first_row - mine;
+    const char* near = (const char*)(weight + mine * BLOCK);
     const int64_t more = behind < chunk_rows ? behind : chunk_rows;
     const int64_t bytes = more * BLOCK * (int64_t)sizeof *weight;
     const int64_t part = (bytes / 64 * GROUP / s.runs + 1) * 64;
