@@ -1,10 +1,12 @@
 """The event-driven engine beside the bare convolutions, SpikingJelly 2.0 and the non-spiking twin.
 
     python -m benchmarks.engine [--networks msresnet18 ...] [--threads 2] [--compile [bfloat16]]
+        [--by-block]
 
 A run measures one number of threads on one machine and keeps what earlier runs measured of others:
 a row is known by its network, threads and the instruction set of the kernels. With --compile,
-SpikingJelly is also compiled, which takes minutes a network.
+SpikingJelly is also compiled, which takes minutes a network; with --by-block each of its blocks is
+compiled alone, and those alike once, because as a whole msresnet110 takes hours.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import msr_zoo
 from benchmarks import timing
@@ -45,12 +47,19 @@ def prepared(name: str, batch: int) -> tuple[MSResNet, Tensor]:
     return model, x
 
 
-def compiled(model: MSResNet, x: Tensor, dtype: torch.dtype) -> Callable[[], object]:
+def compiled(
+    model: MSResNet, x: Tensor, dtype: torch.dtype, by_block: bool
+) -> Callable[[], object]:
     """SpikingJelly's network, folded and compiled; its states are put to rest outside the graph."""
     rival: Any = folded(SpikingJelly(model)).to(memory_format=torch.channels_last).to(dtype)
     # Part of the compiler's cache key, unlike the number of threads that torch has at the time.
     options = {"cpp.threads": torch.get_num_threads()}
-    rival.net = torch.compile(rival.net, options=options)
+    if by_block:
+        for part in rival.net.children():
+            for alone in part if isinstance(part, nn.Sequential) else [part]:
+                alone.compile(options=options)
+    else:
+        rival.net = torch.compile(rival.net, options=options)
     return functools.partial(rival, x.to(dtype).contiguous(memory_format=torch.channels_last))
 
 
@@ -88,8 +97,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     entries["twin's bare convolutions, int8"] = {"channels-last": quantised(model, x)}
     for precision in options.compile:
         dtype = getattr(torch, precision)
-        label = f"SpikingJelly, BN folded, compiled, {precision}"
-        entries[label] = {"channels-last": compiled(model, x, dtype)}
+        how = "compiled by block" if options.by_block else "compiled"
+        label = f"SpikingJelly, BN folded, {how}, {precision}"
+        entries[label] = {"channels-last": compiled(model, x, dtype, options.by_block)}
     # The time of one thread's processor is the same on a machine that does other work too.
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     rows = compare(entries, rounds=options.rounds, seconds=options.seconds, clock=clock)
@@ -126,6 +136,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="at most, a network")
     precisions = ("float32", "bfloat16")
     parser.add_argument("--compile", nargs="*", choices=precisions, help="by default in both")
+    parser.add_argument("--by-block", action="store_true", help="compile block by block")
     options = parser.parse_args()
     # Without the option None, and with nothing behind it an empty list.
     options.compile = () if options.compile is None else options.compile or precisions

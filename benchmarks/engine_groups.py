@@ -10,6 +10,8 @@ GROUPS = {
     "SpikingJelly, compiled": (
         "SpikingJelly, BN folded, compiled, float32",
         "SpikingJelly, BN folded, compiled, bfloat16",
+        "SpikingJelly, BN folded, compiled by block, float32",
+        "SpikingJelly, BN folded, compiled by block, bfloat16",
     ),
     "non-spiking twin, float32": ("non-spiking twin, float32",),
     "non-spiking twin, bfloat16": ("non-spiking twin, bfloat16",),
