@@ -19,9 +19,11 @@ from msr_zoo.models.ms_resnet import MSResNet
 
 __all__ = ["EngineRun", "EventEngine"]
 
-# Pictures are taken in parts whose potentials fill at most this many bytes: what one block wrote is
-# then still in a cache when the next one reads it, and memory does not grow with the batch.
-PART_BYTES = 32 * 2**20
+# Pictures are taken in parts: of a quarter of them, or of as many as have potentials of this many
+# bytes, so that what one block wrote is still in a cache when the next one reads it.
+PART_BYTES = 4 * 2**20
+# Memory does not grow with the batch beyond that.
+MOST_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,25 @@ class EventEngine:
 
     With `weights="int8"` the convolutions of spikes have weights of eight bits, one scale an output
     channel, and exact integer sums; the others stay in float32.
+
+    With `frees_weights` the model gives up the weights of those convolutions (their parameters go
+    to the meta device), which otherwise lie there twice: only this engine can run the model then.
+    Raises ValueError where two layers share weights, before any is given up.
     """
 
-    def __init__(self, model: nn.Module, *, weights: WeightsKind = "float32") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        weights: WeightsKind = "float32",
+        frees_weights: bool = False,
+    ) -> None:
         if weights not in get_args(WeightsKind):
             raise ValueError(f"weights must be one of {get_args(WeightsKind)}, got {weights!r}")
         self.model = model
         self.weights: WeightsKind = weights
+        self.frees_weights = frees_weights
+        self._freed = False
         self._latest: EngineRun | None = None
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -66,6 +80,8 @@ class EventEngine:
         self._warn(self._prepared.reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._freed:
+            raise TypeError("an engine whose model has given up its weights cannot be copied")
         # A copy prepares its own model, which packed weights and locks need not travel for.
         return partial(type(self), weights=self.weights), (self.model,)
 
@@ -117,6 +133,11 @@ class EventEngine:
         self._warn(reason)
         usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() in (4, 5)
         if reason or not usual or not x.numel():
+            if self._freed:
+                raise RuntimeError(
+                    f"torch would have to run this call ({reason or 'unusual input'}), but the "
+                    "model has given up its weights to the engine"
+                )
             if shown or keep:
                 raise ValueError(f"torch runs this call: {reason or 'unusual input'}")
             return EngineRun(logits=model(x))
@@ -157,8 +178,12 @@ class EventEngine:
         blocks, stem, norm = [], None, None
         if reason is None:
             assert isinstance(self.model, MSResNet)
-            blocks = prepare(self.model, self.weights)
+            if self.frees_weights:
+                stamp = None  # which would hold what is to be freed
+            blocks = prepare(self.model, self.weights, frees=self.frees_weights)
             stem, norm = split_stem(self.model)
+            if self.frees_weights:
+                self._freed, stamp = True, Stamp(self.model)
         return _Prepared(
             stamp=stamp, unfit=reason, blocks=blocks, stem=stem, stem_norm=norm, memory=Shelf()
         )
@@ -173,4 +198,5 @@ def _pictures_at_once(model: MSResNet, x: Tensor, shown: int | None) -> int:
     steps = x.shape[1] if x.dim() == 5 else shown or model.num_steps
     stage = model.feature_info[1]
     pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
-    return max(1, PART_BYTES // max(1, 4 * steps * pixels * int(str(stage["num_chs"]))))
+    each = max(1, 4 * steps * pixels * int(str(stage["num_chs"])))
+    return max(1, min(max(PART_BYTES // each, len(x) // 4), MOST_BYTES // each))

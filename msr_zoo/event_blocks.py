@@ -26,6 +26,8 @@ TILES_ABOVE = {
 # Elsewhere oneDNN in float32, which no rate makes faster than adding bytes, nor than the portable
 # kernels where oneDNN has SSE 4.1 too (benchmarks/engine_paths.py; not measured on Arm).
 ONEDNN_ABOVE = {"portable": 1.0, "avx2": 0.95, "avx512": 0.85, "avx512vbmi2": 0.95}
+# Of trained networks, for a layer that can go one way alone.
+USUAL_RATE = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +48,18 @@ class SpikeLayer:
     """LIF → 3×3 convolution → batch norm of a block, and the ways to run it on bits.
 
     Weights are packed for a way when it is first taken, because most layers take one for ever, and
-    memory counts.
+    memory counts. A layer that `frees` its convolution's weights packs them at once, for the one
+    way that it will go.
     """
 
     def __init__(
-        self, neuron: Neuron, conv: nn.Conv2d, bn: nn.BatchNorm2d, weights: WeightsKind
+        self,
+        neuron: Neuron,
+        conv: nn.Conv2d,
+        bn: nn.BatchNorm2d,
+        weights: WeightsKind,
+        *,
+        frees: bool,
     ) -> None:
         self.neuron = neuron
         self.stride = int(conv.stride[0])
@@ -60,6 +69,12 @@ class SpikeLayer:
         self.norm = norm_of(bn)
         if weights == "int8":
             self.norm = _in_units(self.norm, packing.unit_of(self.weight))
+        self._only: Path | None = None
+        if frees:
+            self._only = "tiles" if self.path(USUAL_RATE) == "tiles" else "events"
+            _ = self._tiles if self._only == "tiles" else self._rows
+            conv.weight = nn.Parameter(conv.weight.detach().to("meta"), conv.weight.requires_grad)
+            self.weight = conv.weight.detach()
 
     def _values(self, weight: Tensor) -> Tensor:
         return packing.quantise(weight)[0] if self.kind == "int8" else weight
@@ -80,6 +95,8 @@ class SpikeLayer:
 
     def path(self, rate: float) -> Path:
         """The fastest way at a firing rate."""
+        if self._only:
+            return self._only
         isa = native.isa()
         if isa == "amx":
             lanes_in = native_conv.lanes_of(self.channels_in)
@@ -208,8 +225,14 @@ def _in_units(norm: Norm, unit: Tensor) -> Norm:
     return replace(norm, scale=norm.scale * native_conv.pad_lanes(unit))
 
 
-def prepare(model: MSResNet, weights: WeightsKind) -> list[Block]:
-    """All blocks of a model that `event_fit.why_not` has no objection to."""
+def prepare(model: MSResNet, weights: WeightsKind, *, frees: bool = False) -> list[Block]:
+    """All blocks of a model that `event_fit.why_not` has no objection to.
+
+    With `frees` the convolutions of spikes give up their weights, one layer after another; raises
+    ValueError where two share them.
+    """
+    if frees:
+        _check_own_weights(model)
     blocks = []
     for stage in model.stages:
         for index, block in enumerate(model.get_submodule(stage).children()):
@@ -222,9 +245,18 @@ def prepare(model: MSResNet, weights: WeightsKind) -> list[Block]:
             shortcut = block.shortcut
             blocks.append(
                 Block(
-                    conv1=SpikeLayer(lif1, block.conv1, block.bn1, weights),
-                    conv2=SpikeLayer(lif2, block.conv2, block.bn2, weights),
+                    conv1=SpikeLayer(lif1, block.conv1, block.bn1, weights, frees=frees),
+                    conv2=SpikeLayer(lif2, block.conv2, block.bn2, weights, frees=frees),
                     shortcut=Shortcut(shortcut) if isinstance(shortcut, nn.Sequential) else None,
                 )
             )
     return blocks
+
+
+def _check_own_weights(model: MSResNet) -> None:
+    blocks = [block for block in model.modules() if isinstance(block, MSBlock)]
+    owned = [conv.weight for block in blocks for conv in (block.conv1, block.conv2)]
+    everywhere = [p for _, p in model.named_parameters(remove_duplicate=False)]
+    for weight in owned:
+        if sum(p.data_ptr() == weight.data_ptr() for p in everywhere) > 1:
+            raise ValueError("weights that two layers share cannot be freed")
