@@ -24,7 +24,7 @@ OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
 # -ffp-contract=off: a fused multiply-add rounds once where torch rounds twice.
 # -Wno-maybe-uninitialized: GCC 12 warns about its own intrinsics header.
 FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
-FLAGS += ["-Wall", "-Wno-maybe-uninitialized"]
+FLAGS += ["-Wall", "-Wno-maybe-uninitialized", "-fno-tree-slp-vectorize"]
 FLAGS += ["-DMSR_X86"] if X86 else []  # the sources of `ISA_FLAGS` are linked
 AVX2 = ["-mavx2", "-mfma", "-mpopcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]

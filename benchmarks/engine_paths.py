@@ -1,4 +1,4 @@
-"""From which firing rate on a dense convolution is the faster one, by instruction set and width.
+"""From which firing rate on a way of convolving is the faster one, by instruction set and width.
 
     python -m benchmarks.engine_paths
 
@@ -22,7 +22,7 @@ from torch import nn
 from benchmarks import timing
 from msr_zoo.bench.measure import interleaved, machine
 from msr_zoo.event_blocks import Neuron, Path, SpikeLayer, WeightsKind
-from msr_zoo.kernels import native, native_conv
+from msr_zoo.kernels import native, native_conv, packing
 
 # What oneDNN and torch are told to use at most, beside kernels of each instruction set.
 LIMITS = {
@@ -32,7 +32,7 @@ LIMITS = {
     "avx512vbmi2": ("AVX512_CORE", "avx512"),
 }
 LAYERS = {16: (32, 4), 32: (16, 4), 64: (56, 1), 128: (28, 1), 256: (14, 1), 512: (7, 1)}
-RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
+RATES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
 STEPS = 6
 KINDS: tuple[WeightsKind, ...] = ("float32", "int8")
 
@@ -49,7 +49,7 @@ def bits(channels: int, pixels: int, batch: int, rate: float) -> torch.Tensor:
 
 @torch.inference_mode()
 def layer(channels: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a layer by events at each rate, and densely; where they cross."""
+    """Milliseconds of a layer by events at each rate, and in the other ways; where they cross."""
     torch.manual_seed(0)
     pixels, batch = LAYERS[channels]
     conv = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
@@ -65,23 +65,28 @@ def layer(channels: int, rounds: int) -> dict[str, Any]:
 
         for rate in RATES:
             runs[f"events, {kind}", rate] = lambda run=run, rate=rate: run("events", rate)
-        runs[f"onednn, {kind}", RATES[0]] = lambda run=run: run("onednn", RATES[0])
+        for path in others(channels):
+            runs[f"{path}, {kind}", RATES[0]] = lambda run=run, path=path: run(path, RATES[0])
     times = interleaved(runs, rounds, clock=time.process_time)
     medians = {key: statistics.median(t) for key, t in times.items()}
     rows = {}
     for kind in KINDS:
         events = [medians[f"events, {kind}", rate] for rate in RATES]
-        dense = medians[f"onednn, {kind}", RATES[0]]
-        rows[kind] = {
-            "events_ms": [round(ms, 3) for ms in events],
-            "onednn_ms": round(dense, 3),
-            "events_up_to": crossing(events, dense),
-        }
+        rows[kind] = {"events_ms": [round(ms, 3) for ms in events]}
+        for path in others(channels):
+            ms = medians[f"{path}, {kind}", RATES[0]]
+            rows[kind][f"{path}_ms"] = round(ms, 3)
+            rows[kind][f"events_up_to_{path}"] = crossing(events, ms)
     return {"pixels": pixels, "batch": batch, **rows}
 
 
+def others(channels: int) -> tuple[Path, ...]:
+    """The ways whose time does not depend on the rate."""
+    return ("tables", "onednn") if channels == packing.NARROW else ("onednn",)
+
+
 def crossing(events: list[float], dense: float) -> float:
-    """The rate at which events take as long as dense, on lines between those measured; 0 to 1."""
+    """The rate at which events take as long as another way, on lines between those measured."""
     points = list(zip(RATES, events, strict=True))
     slope = (events[-1] - events[-2]) / (RATES[-1] - RATES[-2])
     points.append((1.0, events[-1] + slope * (1.0 - RATES[-1])))
@@ -89,6 +94,11 @@ def crossing(events: list[float], dense: float) -> float:
         if before < dense <= after:
             return round(low + (high - low) * (dense - before) / (after - before), 3)
     return 0.0 if events[0] >= dense else 1.0
+
+
+def ups(row: dict[str, Any]) -> dict[str, float]:
+    """Up to which rate events are the faster way, beside each other way."""
+    return {way: rate for way, rate in row.items() if way.startswith("events_up_to")}
 
 
 def child(isa: str, rounds: int) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def main() -> None:
         if found := json.loads(done.stdout):
             rows[isa] = {"limits": limits, "layers": found}
             for channels, row in found.items():
-                print(isa, channels, {k: row[k]["events_up_to"] for k in KINDS}, flush=True)
+                print(isa, channels, {k: ups(row[k]) for k in KINDS}, flush=True)
     print(timing.write("engine_paths", {**result, "rows": rows}))
 
 

@@ -51,10 +51,11 @@ void* scratch_of_thread(int64_t bytes) {
 }  // namespace
 
 int64_t conv_scratch(const ConvLif& a, int64_t pixels) {
-    if (!a.spikes) return 1;
+    if (!a.spikes) return count_bytes(a);
     const int64_t words = neighbour_words(a), runs = runs_of(a, pixels);
-    if (is_dense(a)) return kStrip * a.T * lanes_of(a) * 4 + runs * words * 8;
-    const int64_t sums = runs * block_of(a.lanes_out) * 4;
+    if (is_dense(a)) return count_bytes(a) + kStrip * a.T * lanes_of(a) * 4 + runs * words * 8;
+    const int64_t sums = count_bytes(a) + runs * block_of(a.lanes_out) * 4;
+    if (is_tables(a)) return sums;
     const int64_t chunks = (words + chunk_words(a) - 1) / chunk_words(a);
     const int64_t list = (chunk_words(a) * 64 + kSlack) * 2 + 4;
     return sums + runs * chunks * list;

@@ -9,13 +9,16 @@
 
 #include "product.h"
 
-// How the weights lie, and so what runs. Event-driven: rows that spikes select are added. Dense:
-// spikes become bytes, and a product of matrices of bytes gives exact sums.
+// How the weights lie, and so what runs. Event-driven: rows that spikes select are added. Tables:
+// sums of rows that four spikes select are added, whichever they are. Dense: spikes become bytes,
+// and a product of matrices of bytes gives exact sums.
 enum Weights : int64_t {
-    kFloatRows = 0,  // (lanes_out / block, kernel * kernel * lanes_in + 1, block), last row 0
-    kByteRows = 1,   // the same in int8
-    kTiles = 2,      // int8, see product.h: one digit a weight
-    kTiles3 = 3,     // three digits a weight, 24 bits of fixed point
+    kFloatRows = 0,    // (lanes_out / block, kernel * kernel * lanes_in + 1, block), last row 0
+    kByteRows = 1,     // the same in int8
+    kFloatTables = 2,  // (kernel * kernel * 4, 16, 16), for 16 lanes in and out: see tables.inl
+    kShortTables = 3,  // the same in int16
+    kTiles = 4,        // int8, see product.h: one digit a weight
+    kTiles3 = 5,       // three digits a weight, 24 bits of fixed point
 };
 
 // Mirrored by `ConvLif` in msr_zoo/kernels/native_conv.py.
@@ -48,6 +51,9 @@ inline int64_t neighbour_words(const ConvLif& a) {
     return words_of(a.kernel * a.kernel * a.lanes_in);
 }
 inline bool is_dense(const ConvLif& a) { return a.weights >= kTiles; }
+inline bool is_tables(const ConvLif& a) {
+    return a.weights == kFloatTables || a.weights == kShortTables;
+}
 // Columns of 16 dense sums that are taken together: the three digits of 16 channels, or up to 32
 // channels of one digit.
 inline int64_t columns_of(const ConvLif& a) {
@@ -64,6 +70,9 @@ struct ConvTile {
 // Dense sums are taken of so many pixels at a time, so that they stay in the first-level cache
 // until the LIF has read them; times any number of steps, that is a multiple of kTileRows runs.
 constexpr int64_t kStrip = 32;
+
+// A tile's own counts of spikes stand first in its scratch memory.
+inline int64_t count_bytes(const ConvLif& a) { return (a.T * 8 + 63) / 64 * 64; }
 
 // Bytes of scratch memory for a tile of `pixels`.
 int64_t conv_scratch(const ConvLif&, int64_t pixels);

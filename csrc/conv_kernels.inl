@@ -2,6 +2,7 @@
 #include "conv.h"
 #include "dense.inl"
 #include "events.inl"
+#include "tables.inl"
 #include "vec.h"
 
 namespace ISA {
@@ -31,10 +32,11 @@ inline void put(uint64_t fired, uint64_t* word, int64_t lane) {
     memcpy(to, &fired, LANES / 8);
 }
 
-// Batch norm, shortcut and LIF for LANES channels from `lane` on of some pixels, step after step.
+// Batch norm, shortcut and LIF for LANES channels from `lane` on of some pixels, step after step;
+// adds each step's number of spikes.
 template <int LANES, int THEN, class Value>
 void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
-            const Values<Value>& convolved) {
+            const Values<Value>& convolved, int64_t* spikes) {
     constexpr int N = LANES / W;
     // Copies: a vector store may alias everything that is reached through a reference.
     const ConvLif a = call;
@@ -85,6 +87,7 @@ void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
                 u[r] = u[r].where_not(fires);
             }
             put<LANES>(fired, word, lane);
+            spikes[t] += __builtin_popcountll(fired);
             value += values.step;
             word += a.B * picture;
             if (THEN & kResidual) residual += a.residual_step;
@@ -95,40 +98,22 @@ void finish(const ConvLif& call, int64_t begin, int64_t end, int64_t lane,
 
 template <int LANES, class Value>
 void finish(const ConvLif& a, int64_t begin, int64_t end, int64_t lane,
-            const Values<Value>& values) {
+            const Values<Value>& values, int64_t* spikes) {
     switch ((a.scale ? kNorm : 0) | (a.residual ? kResidual : 0) | (a.potential ? kPotential : 0)) {
-        case 0: return finish<LANES, 0>(a, begin, end, lane, values);
-        case 1: return finish<LANES, 1>(a, begin, end, lane, values);
-        case 2: return finish<LANES, 2>(a, begin, end, lane, values);
-        case 3: return finish<LANES, 3>(a, begin, end, lane, values);
-        case 4: return finish<LANES, 4>(a, begin, end, lane, values);
-        case 5: return finish<LANES, 5>(a, begin, end, lane, values);
-        case 6: return finish<LANES, 6>(a, begin, end, lane, values);
-        default: return finish<LANES, 7>(a, begin, end, lane, values);
-    }
-}
-
-// Adds up the spikes of a tile, step by step.
-void count(const ConvLif& a, const ConvTile& tile) {
-    const int64_t words = words_of(a.lanes_out), block = block_of(a.lanes_out);
-    const int64_t first = tile.first_block * block / 64;
-    const int64_t last = (tile.last_block * block + 63) / 64;
-    const int64_t picture = (a.OH + 2) * (a.OW + 2) * words;
-    for (int64_t t = 0; t < a.T; t++) {
-        int64_t spikes = 0;
-        Pixel at(a, tile.begin);
-        for (int64_t p = tile.begin; p < tile.end; p++, at.next(a)) {
-            const uint64_t* word = a.fired + (t * a.B + at.b) * picture +
-                                   ((at.y + 1) * (a.OW + 2) + at.x + 1) * words;
-            for (int64_t w = first; w < last; w++) spikes += __builtin_popcountll(word[w]);
-        }
-        __atomic_fetch_add(a.counts + t, spikes, __ATOMIC_RELAXED);
+        case 0: return finish<LANES, 0>(a, begin, end, lane, values, spikes);
+        case 1: return finish<LANES, 1>(a, begin, end, lane, values, spikes);
+        case 2: return finish<LANES, 2>(a, begin, end, lane, values, spikes);
+        case 3: return finish<LANES, 3>(a, begin, end, lane, values, spikes);
+        case 4: return finish<LANES, 4>(a, begin, end, lane, values, spikes);
+        case 5: return finish<LANES, 5>(a, begin, end, lane, values, spikes);
+        case 6: return finish<LANES, 6>(a, begin, end, lane, values, spikes);
+        default: return finish<LANES, 7>(a, begin, end, lane, values, spikes);
     }
 }
 
 // Dense sums and what follows them, of a strip of pixels at a time.
 template <int LANES, class Value>
-void dense_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
+void dense_blocks(const ConvLif& a, const ConvTile& tile, void* memory, int64_t* spikes) {
     const int64_t pixels = tile.end - tile.begin, words = neighbour_words(a);
     const int64_t columns = columns_of(a), group = words * columns * kTileBytes;
     const int64_t block = block_of(a.lanes_out), last = tile.last_block * block;
@@ -149,14 +134,14 @@ void dense_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
                      tiles + group + line * 64, lines * end / pixels - line});
             turn += (runs + 31) / 32;
             finish<LANES>(a, tile.begin + p, tile.begin + end, lane,
-                          Values<Value>{sums, LANES, a.T * LANES});
+                          Values<Value>{sums, LANES, a.T * LANES}, spikes);
         }
     }
     by.stop();
 }
 
 template <int BLOCK, class Sums>
-void event_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
+void event_blocks(const ConvLif& a, const ConvTile& tile, void* memory, int64_t* spikes) {
     using Sum = typename Sums::Sum;
     const int64_t pixels = tile.end - tile.begin;
     auto* sums = (Sum*)memory;
@@ -166,39 +151,54 @@ void event_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
         for (int64_t chunk = 0; chunk < lists.chunks; chunk++)
             add_rows<BLOCK, Sums>(a, lists, block, chunk, sums);
         finish<BLOCK>(a, tile.begin, tile.end, block * BLOCK,
-                      Values<Sum>{sums, BLOCK, a.T * BLOCK});
+                      Values<Sum>{sums, BLOCK, a.T * BLOCK}, spikes);
     }
 }
 
+template <class Tables>
+void narrow_block(const ConvLif& a, const ConvTile& tile, void* memory, int64_t* spikes) {
+    auto* sums = (typename Tables::Sum*)memory;
+    add_tables<Tables>(a, tile, sums);
+    finish<kNarrow>(a, tile.begin, tile.end, 0,
+                    Values<typename Tables::Sum>{sums, kNarrow, a.T * kNarrow}, spikes);
+}
+
 template <int BLOCK>
-void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* memory) {
+void tile_of_blocks(const ConvLif& a, const ConvTile& tile, void* memory, int64_t* spikes) {
     constexpr int PAIR = BLOCK < 32 ? BLOCK : 32;
     if (!a.spikes) {
         for (int64_t block = tile.first_block; block < tile.last_block; block++) {
             const float* dense = a.dense + tile.begin * a.lanes_out + block * BLOCK;
             finish<BLOCK>(a, tile.begin, tile.end, block * BLOCK,
-                          Values<float>{dense, a.dense_step, a.lanes_out});
+                          Values<float>{dense, a.dense_step, a.lanes_out}, spikes);
         }
     } else if (a.weights == kFloatRows) {
-        event_blocks<BLOCK, FloatSums<BLOCK>>(a, tile, memory);
+        event_blocks<BLOCK, FloatSums<BLOCK>>(a, tile, memory, spikes);
     } else if (a.weights == kByteRows) {
-        event_blocks<BLOCK, ByteSums<BLOCK>>(a, tile, memory);
+        event_blocks<BLOCK, ByteSums<BLOCK>>(a, tile, memory, spikes);
+    } else if (a.weights == kFloatTables) {
+        narrow_block<FloatTables>(a, tile, memory, spikes);
+    } else if (a.weights == kShortTables) {
+        narrow_block<ShortTables>(a, tile, memory, spikes);
     } else if (a.weights == kTiles) {
-        dense_blocks<PAIR, int32_t>(a, tile, memory);
+        dense_blocks<PAIR, int32_t>(a, tile, memory, spikes);
     } else {
-        dense_blocks<16, float>(a, tile, memory);
+        dense_blocks<16, float>(a, tile, memory, spikes);
     }
-    count(a, tile);
 }
 
 }  // namespace
 
 void conv_tile(const ConvLif& a, const ConvTile& tile, void* scratch) {
+    auto* spikes = (int64_t*)scratch;
+    void* memory = (char*)scratch + count_bytes(a);
+    memset(spikes, 0, (size_t)a.T * sizeof *spikes);
     switch (block_of(a.lanes_out)) {
-        case 16: return tile_of_blocks<16>(a, tile, scratch);
-        case 32: return tile_of_blocks<32>(a, tile, scratch);
-        default: return tile_of_blocks<64>(a, tile, scratch);
+        case 16: tile_of_blocks<16>(a, tile, memory, spikes); break;
+        case 32: tile_of_blocks<32>(a, tile, memory, spikes); break;
+        default: tile_of_blocks<64>(a, tile, memory, spikes);
     }
+    for (int64_t t = 0; t < a.T; t++) __atomic_fetch_add(a.counts + t, spikes[t], __ATOMIC_RELAXED);
 }
 
 }  // namespace ISA

@@ -8,7 +8,7 @@
 
 // Goes up with every change of the C interface or of a structure that crosses it; `ABI` in
 // msr_zoo/kernels/native.py.
-API int msr_abi() { return 2; }
+API int msr_abi() { return 3; }
 
 static Isa best_isa() {
 #if defined(MSR_X86)

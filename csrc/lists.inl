@@ -12,16 +12,19 @@ namespace {
 #if defined(__AVX512VBMI2__)
 
 inline int64_t append(uint64_t word, int64_t base, uint16_t* list) {
-    alignas(64) static const uint16_t count[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
-                                                   11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-                                                   22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-    const __m512i low = _mm512_add_epi16(_mm512_load_si512(count), _mm512_set1_epi16((short)base));
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(32));
-    const __mmask32 first = (__mmask32)word, second = (__mmask32)(word >> 32);
-    _mm512_storeu_si512(list, _mm512_maskz_compress_epi16(first, low));
-    const int64_t n = __builtin_popcountll(first);
-    _mm512_storeu_si512(list + n, _mm512_maskz_compress_epi16(second, high));
-    return n + __builtin_popcountll(second);
+    alignas(64) static const uint8_t count[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i from = _mm512_set1_epi16((short)base);
+    const __m512i at = _mm512_maskz_compress_epi8(word, _mm512_load_si512(count));
+    const auto wide = [=](__m256i bytes) {
+        return _mm512_add_epi16(_mm512_maskz_cvtepu8_epi16(~0u, bytes), from);
+    };
+    _mm512_storeu_si512(list, wide(_mm512_castsi512_si256(at)));
+    const int64_t n = __builtin_popcountll(word);
+    if (n > 32) _mm512_storeu_si512(list + 32, wide(_mm512_extracti64x4_epi64(at, 1)));
+    return n;
 }
 
 #elif defined(__AVX512BW__)

@@ -43,6 +43,10 @@ struct Shorts16 {
     void add(const int8_t* row) {
         v = _mm256_add_epi16(v, _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)row)));
     }
+    void add(const int16_t* row) {
+        v = _mm256_add_epi16(v, _mm256_loadu_si256((const __m256i*)row));
+    }
+    void add(Shorts16 other) { v = _mm256_add_epi16(v, other.v); }
     void flush(int32_t* sums, bool first) const {
         for (int half = 0; half < 2; half++, sums += 8) {
             const __m128i part = half ? _mm256_extracti128_si256(v, 1) : _mm256_castsi256_si128(v);
@@ -64,6 +68,10 @@ struct Shorts16 {
     void add(const int8_t* row) {
         for (int i = 0; i < width; i++) v[i] = (int16_t)(v[i] + row[i]);
     }
+    void add(const int16_t* row) {
+        for (int i = 0; i < width; i++) v[i] = (int16_t)(v[i] + row[i]);
+    }
+    void add(Shorts16 other) { add(other.v); }
     void flush(int32_t* sums, bool first) const {
         for (int i = 0; i < width; i++) sums[i] = (first ? 0 : sums[i]) + v[i];
     }

@@ -21,7 +21,7 @@ __all__ = ["EngineRun", "EventEngine"]
 
 # Pictures are taken in parts: of a quarter of them, or of as many as have potentials of this many
 # bytes, so that what one block wrote is still in a cache when the next one reads it.
-PART_BYTES = 4 * 2**20
+PART_BYTES = 6 * 2**20
 # Memory does not grow with the batch beyond that.
 MOST_BYTES = 32 * 2**20
 
@@ -199,4 +199,6 @@ def _pictures_at_once(model: MSResNet, x: Tensor, shown: int | None) -> int:
     stage = model.feature_info[1]
     pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
     each = max(1, 4 * steps * pixels * int(str(stage["num_chs"])))
-    return max(1, min(max(PART_BYTES // each, len(x) // 4), MOST_BYTES // each))
+    most = max(1, min(max(PART_BYTES // each, len(x) // 4), MOST_BYTES // each))
+    parts = max(1, -(-len(x) // most))
+    return max(1, -(-len(x) // parts))  # of one size, as far as they can be

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msr_zoo.event_memory import give_back
 from msr_zoo.kernels import native, native_conv, packing
 from msr_zoo.kernels.native_conv import Norm
 from msr_zoo.kernels.packing import Packed
@@ -15,7 +16,7 @@ from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
 WeightsKind = Literal["float32", "int8"]
-Path = Literal["events", "tiles", "onednn"]
+Path = Literal["events", "tables", "tiles", "onednn"]
 # The firing rates above which a dense convolution is the faster one. On AMX tiles of weights, by
 # the lanes up to which they hold (benchmarks/engine_rate.py), because narrow layers spend longer on
 # finding spikes than on products.
@@ -23,8 +24,10 @@ TILES_ABOVE = {
     "float32": {32: 0.0, 64: 0.01, 4096: 0.015},
     "int8": {32: 0.0, 64: 0.005, 4096: 0.01},
 }
-# Elsewhere oneDNN in float32, which no rate makes faster than adding bytes, nor than the portable
-# kernels where oneDNN has SSE 4.1 too (benchmarks/engine_paths.py; not measured on Arm).
+# Elsewhere, in layers of at most 16 channels, tables of four inputs; and oneDNN in float32, which no
+# rate makes faster than adding bytes, nor than the portable kernels where oneDNN has SSE 4.1 too
+# (benchmarks/engine_paths.py; not measured on Arm).
+TABLES_ABOVE = 0.05
 ONEDNN_ABOVE = {"portable": 1.0, "avx2": 0.95, "avx512": 0.85, "avx512vbmi2": 0.95}
 # Of trained networks, for a layer that can go one way alone.
 USUAL_RATE = 0.15
@@ -59,7 +62,7 @@ class SpikeLayer:
         bn: nn.BatchNorm2d,
         weights: WeightsKind,
         *,
-        frees: bool,
+        frees: bool = False,
     ) -> None:
         self.neuron = neuron
         self.stride = int(conv.stride[0])
@@ -71,10 +74,11 @@ class SpikeLayer:
             self.norm = _in_units(self.norm, packing.unit_of(self.weight))
         self._only: Path | None = None
         if frees:
-            self._only = "tiles" if self.path(USUAL_RATE) == "tiles" else "events"
-            _ = self._tiles if self._only == "tiles" else self._rows
+            self._only = self.path(USUAL_RATE)
+            self._packed(self._only)
             conv.weight = nn.Parameter(conv.weight.detach().to("meta"), conv.weight.requires_grad)
             self.weight = conv.weight.detach()
+            give_back()
 
     def _values(self, weight: Tensor) -> Tensor:
         return packing.quantise(weight)[0] if self.kind == "int8" else weight
@@ -82,6 +86,10 @@ class SpikeLayer:
     @cached_property
     def _rows(self) -> Packed:
         return packing.in_parts(self.weight, lambda part: packing.pack_weight(self._values(part)))
+
+    @cached_property
+    def _tables(self) -> Packed:
+        return packing.pack_tables(self._values(self.weight))
 
     @cached_property
     def _tiles(self) -> tuple[Packed, Norm]:
@@ -93,6 +101,11 @@ class SpikeLayer:
         packed, unit = packing.pack_fixed_point(self.weight)
         return packed, _in_units(self.norm, unit)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether tables fit."""
+        return max(self.channels_in, self.channels_out) <= packing.NARROW
+
     def path(self, rate: float) -> Path:
         """The fastest way at a firing rate."""
         if self._only:
@@ -102,7 +115,15 @@ class SpikeLayer:
             lanes_in = native_conv.lanes_of(self.channels_in)
             above = next(r for most, r in TILES_ABOVE[self.kind].items() if lanes_in <= most)
             return "tiles" if rate > above else "events"
+        if self.narrow and rate > TABLES_ABOVE:
+            return "tables"
         return "onednn" if self.kind == "float32" and rate > ONEDNN_ABOVE[isa] else "events"
+
+    def _packed(self, path: Path) -> tuple[Packed, Norm]:
+        """The weights for a way, and the norm of its sums."""
+        if path == "tiles":
+            return self._tiles
+        return self._tables if path == "tables" else self._rows, self.norm
 
     def run(
         self,
@@ -131,10 +152,7 @@ class SpikeLayer:
         }
         if path == "onednn":
             return native_conv.dense_lif(self._dense(spikes, fired), fired, **after)
-        if path == "events":
-            packed = self._rows
-        else:
-            packed, after["norm"] = self._tiles
+        packed, after["norm"] = self._packed(path)
         lanes_in = native_conv.lanes_of(self.channels_in)
         return native_conv.conv_lif(
             spikes, packed, fired, lanes_in=lanes_in, stride=self.stride, **after

@@ -21,9 +21,10 @@ class EngineRun:
 
     `counts` are the spikes (T,) of each LIF, int64, of `neurons` neurons in all pictures together;
     `paths` tells how the convolution behind each LIF ran, as its firing rate advised: "events" adds
-    up the weights of spikes, "tiles" (AMX) and "onednn" are dense. Of a call taken in parts, they
-    are those of its last part. All three are empty where torch ran the model. `currents` are the
-    inputs (T, B, C, H, W) of each LIF, where they were kept.
+    up the weights of spikes, "tables" sums of four weights (narrow layers), "tiles" (AMX) and
+    "onednn" are dense. Of a call taken in parts, they are those of its last part. All three are
+    empty where torch ran the model. `currents` are the inputs (T, B, C, H, W) of each LIF, where
+    they were kept.
     """
 
     logits: Tensor

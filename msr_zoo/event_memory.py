@@ -1,5 +1,7 @@
 """The engine's buffers, kept from call to call for the latest shapes of input."""
 
+import ctypes
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from msr_zoo.kernels import native_conv
 
-__all__ = ["Memory", "Shelf"]
+__all__ = ["Memory", "Shelf", "give_back"]
 
 SHAPES = 8
 # What made a buffer, for which sizes, and the buffer.
@@ -83,3 +85,11 @@ class Shelf:
 
 def _floats(*size: int) -> Tensor:
     return torch.empty(size, dtype=torch.float32)
+
+
+def give_back() -> None:
+    """Give freed memory to the system; glibc keeps it, in holes that packed weights do not fit."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim:
+            trim(0)

@@ -19,6 +19,7 @@ from msr_zoo.models.ms_resnet import MSResNet
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
 
+KINDS = get_args(event_blocks.WeightsKind)
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 # Shrunk copies of each family: the channels, stems, shortcuts and strides of the real ones.
 FAMILIES = {
@@ -41,6 +42,11 @@ def lively(name: str, **kwargs: object) -> MSResNet:
             module.running_mean.normal_(0.0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     return model.eval()
+
+
+def all_by(path: event_blocks.Path):
+    """A way for every layer, where it is one: only narrow layers have tables."""
+    return lambda layer, _: "events" if path == "tables" and not layer.narrow else path
 
 
 def pictures(model: MSResNet, size: tuple[int, int], batch: int = 2) -> torch.Tensor:
@@ -83,9 +89,13 @@ def test_dense_and_event_driven_layers_agree(monkeypatch):
         engine = EventEngine(model)
         got = {}
         for path in get_args(event_blocks.Path):
-            monkeypatch.setattr(event_blocks.SpikeLayer, "path", lambda *_, path=path: path)
+            monkeypatch.setattr(event_blocks.SpikeLayer, "path", all_by(path))
             got[path] = engine(x)
-            assert set(engine.paths.values()) == {path}
+            if path == "tables":  # which narrow layers alone have
+                taken = {"cifar": {"tables", "events"}}.get(name, {"events"})
+            else:
+                taken = {path}
+            assert set(engine.paths.values()) == taken
         for other in got.values():
             torch.testing.assert_close(other, got["events"], atol=1e-3, rtol=1e-3)
 
@@ -121,7 +131,7 @@ def test_every_spike_is_that_of_float64_where_float32_is_exact(monkeypatch, name
         if native.select_isa(level) != level:
             continue
         for path in get_args(event_blocks.Path):
-            monkeypatch.setattr(event_blocks.SpikeLayer, "path", lambda *_, path=path: path)
+            monkeypatch.setattr(event_blocks.SpikeLayer, "path", all_by(path))
             logits = engine(x)
             for layer, rates in engine.activity.items():
                 assert 0 < rates.mean() < 1, layer
@@ -145,7 +155,7 @@ def test_bytes_are_the_models_weights_rounded(monkeypatch, name):
     expected = model(x)
     got = {}
     for path, engine in engines.items():
-        monkeypatch.setattr(event_blocks.SpikeLayer, "path", lambda *_, path=path: path)
+        monkeypatch.setattr(event_blocks.SpikeLayer, "path", all_by(path))
         got[path] = engine(x)
         torch.testing.assert_close(got[path], expected, atol=1e-3, rtol=1e-3)
     # Sums of bytes are exact, so every way gives the same spikes.
@@ -217,12 +227,16 @@ def test_the_rate_and_the_processor_choose_the_path():
         event_blocks.prepare(lively(name), weights)[1].conv2
         for name, weights in (("imagenet", "float32"), ("cifar", "int8"))
     )
+    narrowest = [event_blocks.prepare(lively("cifar"), kind)[0].conv2 for kind in KINDS]
     try:
         for level, isa in enumerate(native.ISAS[:-1]):
             if native.select_isa(level) == level:
                 dense = "events" if isa == "portable" else "onednn"
                 assert [wide.path(rate) for rate in (0.0, 0.3, 0.99)] == ["events", "events", dense]
                 assert [narrow.path(rate) for rate in (0.0, 0.3, 0.99)] == ["events"] * 3
+                for least in narrowest:
+                    ways = [least.path(rate) for rate in (0.0, 0.05, 0.06, 0.99)]
+                    assert ways == ["events", "events", "tables", "tables"]
         if native.select_isa(len(native.ISAS) - 1) == native.ISAS.index("amx"):
             assert [wide.path(rate) for rate in (0.0, 0.01, 0.3)] == ["events", "events", "tiles"]
             assert [narrow.path(rate) for rate in (0.0, 0.01, 0.3)] == ["events", "tiles", "tiles"]
@@ -232,12 +246,15 @@ def test_the_rate_and_the_processor_choose_the_path():
 
 def test_the_thresholds_are_those_that_were_measured():
     measured = json.loads((RESULTS / "engine_paths.json").read_text())["rows"]
+    narrow = [row["layers"]["16"][kind] for row in measured.values() for kind in KINDS]
+    crossing = max(kind["events_up_to_tables"] for kind in narrow)
+    assert crossing - 0.01 < event_blocks.TABLES_ABOVE < crossing + 0.05
     assert measured.keys() == event_blocks.ONEDNN_ABOVE.keys()
     for isa, above in event_blocks.ONEDNN_ABOVE.items():
         layers = measured[isa]["layers"].values()
-        crossing = min(layer["float32"]["events_up_to"] for layer in layers)
+        crossing = min(layer["float32"]["events_up_to_onednn"] for layer in layers)
         assert crossing - 0.1 < above <= crossing, isa
-        assert all(layer["int8"]["events_up_to"] == 1.0 for layer in layers), isa
+        assert all(layer["int8"]["events_up_to_onednn"] == 1.0 for layer in layers), isa
 
 
 def test_unknown_weights_are_refused():

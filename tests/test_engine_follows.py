@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from test_engine import lively, pictures
+from test_engine import all_by, lively, pictures
 from torch import nn
 
 from msr_zoo import EventEngine, event_memory
@@ -277,8 +277,8 @@ def test_another_default_dtype_changes_nothing(monkeypatch):
     x = pictures(model, (12, 12))
     expected = {}
     for weights in ("float32", "int8"):
-        for path in ("events", "tiles", "onednn"):
-            monkeypatch.setattr("msr_zoo.event_blocks.SpikeLayer.path", lambda *_, p=path: p)
+        for path in ("events", "tables", "tiles", "onednn"):
+            monkeypatch.setattr("msr_zoo.event_blocks.SpikeLayer.path", all_by(path))
             expected[weights, path] = EventEngine(model, weights=weights)(x)
             torch.set_default_dtype(torch.float64)
             try:

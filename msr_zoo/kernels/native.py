@@ -9,7 +9,7 @@ from torch import Tensor
 # From plain C++ to AVX-512 with AMX (int8), which only the dense convolution of spikes uses.
 ISAS = ("portable", "avx2", "avx512", "avx512vbmi2", "amx")
 # That of `msr_abi` in csrc/isa.cpp: what is called here is what was built.
-ABI = 2
+ABI = 3
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 _POINTER, _LONG, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int

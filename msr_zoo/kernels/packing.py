@@ -9,7 +9,9 @@ from torch import Tensor
 
 # A list names rows of weights in 16 bits, and 3 x 3 x 4096 rows fit.
 MAX_LANES = 4096
-FLOAT_ROWS, BYTE_ROWS, TILES, TILES_3 = range(4)
+FLOAT_ROWS, BYTE_ROWS, FLOAT_TABLES, SHORT_TABLES, TILES, TILES_3 = range(6)
+# Lanes in and out of a layer that `pack_tables` takes.
+NARROW = 16
 # The largest number of three digits from -128 to 127: 127 * (1 + 256 + 65536).
 _MOST_24 = 8_355_711
 
@@ -52,9 +54,18 @@ class Packed:
         rows = self.kernel**2 * self.lanes_in
         if self.layout in (FLOAT_ROWS, BYTE_ROWS):
             size = (rows + 1) * self.lanes_out
+        elif self.layout in (FLOAT_TABLES, SHORT_TABLES):
+            if (self.lanes_in, self.lanes_out) != (NARROW, NARROW):
+                lanes = f"{self.lanes_in} to {self.lanes_out}"
+                raise ValueError(f"tables are for {NARROW} lanes in and out, got {lanes}")
+            size = rows * 4 * NARROW
         else:
             size = -(-rows // 64) * 64 * self.lanes_out * (3 if self.layout == TILES_3 else 1)
-        dtype = torch.float32 if self.layout == FLOAT_ROWS else torch.int8
+        dtype = {
+            FLOAT_ROWS: torch.float32,
+            FLOAT_TABLES: torch.float32,
+            SHORT_TABLES: torch.int16,
+        }.get(self.layout, torch.int8)
         address("packed weights", self.data, dtype, self.data.shape)
         if self.data.numel() != size:
             raise ValueError(f"packed weights must be {size} numbers, got {self.data.numel()}")
@@ -70,6 +81,25 @@ def pack_weight(weight: Tensor) -> Packed:
         layout=BYTE_ROWS if weight.dtype == torch.int8 else FLOAT_ROWS,
         lanes_in=lanes_of(weight.shape[1]),
         lanes_out=columns.shape[1],
+        kernel=weight.shape[2],
+    )
+
+
+def pack_tables(weight: Tensor) -> Packed:
+    """Pack (O, I, k, k) of at most 16 channels, float32 or int8, as sums of every four inputs.
+
+    The sums of float32 are rounded once.
+    """
+    rows = pad_lanes(_rows(weight).T)  # (k * k * lanes_in, lanes_out)
+    fours = rows.double().unflatten(0, (-1, 4))
+    chosen = torch.arange(16)[:, None] >> torch.arange(4) & 1
+    sums = torch.einsum("si,gio->gso", chosen.double(), fours)
+    whole = weight.dtype == torch.int8
+    return Packed(
+        data=sums.to(torch.int16 if whole else torch.float32).contiguous(),
+        layout=SHORT_TABLES if whole else FLOAT_TABLES,
+        lanes_in=lanes_of(weight.shape[1]),
+        lanes_out=rows.shape[1],
         kernel=weight.shape[2],
     )
 

@@ -1,5 +1,6 @@
 """The convolutions of spikes against torch's, on weights whose sums are exact in float32."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -52,20 +53,27 @@ def packed_as(layout: str, weight: Tensor) -> tuple[packing.Packed, Tensor]:
     if layout == "tiles of three digits":
         digits, unit = packing.fixed_point(weight)
         return packing.pack_tiles(digits), unit
+    if layout == "tables":
+        return packing.pack_tables(weight), torch.ones_like(sixteenth)
     units = (weight * 16).to(torch.int8)
+    if layout == "tables of bytes":
+        return packing.pack_tables(units), sixteenth
     pack_as = packing.pack_weight if layout == "rows of bytes" else packing.pack_tiles
     return pack_as(units), sixteenth
 
 
 LAYOUTS = ["rows", "rows of bytes", "tiles", "tiles of three digits"]
+NARROW_LAYOUTS = ["tables", "tables of bytes"]
 CASES = [((1, 1), 2, 0.6), ((1, 7), 5, 0.2), ((5, 1), 1, 0.2), ((7, 9), 5, 0.2), ((2, 3), 3, 1.0)]
+NARROW = [(1, 1), (16, 9), (5, 16)]
 CHANNELS = [(1, 1), (3, 32), (17, 33), (64, 64), (65, 130), (128, 7)]
+ALL = [*itertools.product(LAYOUTS, CHANNELS), *itertools.product(NARROW_LAYOUTS, NARROW)]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("channels_in", "channels_out"), CHANNELS)
+@pytest.mark.parametrize(("layout", "channels"), ALL)
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 2)])
-def test_equals_torch(channels_in, channels_out, kernel, stride, layout):
+def test_equals_torch(channels, kernel, stride, layout):
+    channels_in, channels_out = channels
     torch.manual_seed(channels_in * channels_out + kernel + stride)
     norms = {}
     for name in ("norm", "residual_norm"):
@@ -179,7 +187,9 @@ def test_sums_of_the_largest_bytes_are_exact(channels_in, channels_out):
         units = torch.randint(low, high, (channels_out, channels_in, 3, 3), dtype=torch.int8)
         spikes = torch.ones(2, 1, channels_in, 4, 3)
         expected = F.conv2d(spikes[:, 0].long(), units.long(), None, 1, 1)  # integers in torch
-        for pack_as in (packing.pack_weight, packing.pack_tiles):
+        ways = [packing.pack_weight, packing.pack_tiles]
+        ways += [packing.pack_tables] if max(channels_in, channels_out) <= 16 else []
+        for pack_as in ways:
             got = sums_of(pack_as(units), torch.ones(channels_out), spikes)
             assert torch.equal(got[:, 0].long(), expected)
 
@@ -200,6 +210,24 @@ def test_three_digits_are_closer_to_float64_than_float32_additions():
         for x in (sums, additions)
     )
     assert 0 < error < 0.8 * usual
+
+
+def test_tables_are_as_close_to_float64_as_additions_in_a_row():
+    torch.manual_seed(0)
+    weight = torch.randn(16, 16, 3, 3)
+    spikes = (torch.rand(3, 1, 16, 9, 9) < 0.4).float()
+    exact = F.conv2d(spikes[:, 0].double(), weight.double(), None, 1, 1)
+    error, usual = (
+        (sums_of(pack_as(weight), torch.ones(16), spikes)[:, 0] - exact).square().mean().sqrt()
+        for pack_as in (packing.pack_tables, packing.pack_weight)
+    )
+    assert 0 < error < usual
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(17, 16), (16, 17)])
+def test_tables_of_wider_layers_are_refused(outputs, inputs):
+    with pytest.raises(ValueError, match="16 lanes in and out"):
+        packing.pack_tables(torch.zeros(outputs, inputs, 3, 3))
 
 
 def test_digits_reach_the_largest_and_the_smallest_weights():

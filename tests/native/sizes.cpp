@@ -64,9 +64,11 @@ static void conv(const Layer& layer, int64_t H, int64_t W, int64_t T, int densit
         if (lanes_in < 64) spikes.data[i] &= (1ull << lanes_in) - 1;
     }
     const int64_t rows = kernel * kernel * lanes_in, digits = weights == kTiles3 ? 3 : 1;
-    Block<float> floats(weights == kFloatRows ? (rows + 1) * lanes_out : 1);
+    const int64_t row_numbers = (rows + 1) * lanes_out, table_numbers = rows * 4 * lanes_out;
+    const bool has_floats = weights == kFloatRows || weights == kFloatTables;
+    Block<float> floats(weights == kFloatTables ? table_numbers : has_floats ? row_numbers : 1);
     Block<int8_t> bytes(weights >= kTiles ? words_of(rows) * 64 * digits * lanes_out
-                                          : (rows + 1) * lanes_out);
+                        : weights == kShortTables ? table_numbers * 2 : row_numbers);
     Block<float> norm(4 * lanes_out), residual(outputs), potential(outputs);
     fill(floats, 0.1f), fill(norm, 1.0f), fill(residual, 1.0f);
     Block<uint64_t> fired(T * B * (OH + 2) * (OW + 2) * words_of(lanes_out));
@@ -74,7 +76,7 @@ static void conv(const Layer& layer, int64_t H, int64_t W, int64_t T, int densit
     memset(counts.data, 0, (size_t)T * sizeof(int64_t));
     ConvLif a{};
     a.spikes = spikes.data, a.weights = weights;
-    a.weight = weights == kFloatRows ? (const void*)floats.data : bytes.data;
+    a.weight = has_floats ? (const void*)floats.data : bytes.data;
     a.fired = fired.data, a.counts = counts.data;
     a.scale = norm.data, a.shift = norm.data + lanes_out;
     a.residual = residual.data, a.residual_step = outputs / T, a.potential = potential.data;
@@ -101,6 +103,12 @@ int main() {
     for (int isa = 0; isa < 5; isa++) {
         if (msr_select_isa(isa) != isa) continue;
         for (int64_t N : {1, 7, 8, 9, 15, 16, 17, 1023, 1024, 1025, 40001}) lif(3, N);
+        for (int64_t weights : {kFloatTables, kShortTables})
+            for (int64_t kernel : {1, 3})
+                for (int64_t stride : {1, 2}) {
+                    conv({16, 16, kernel, stride, weights}, 1, 1, 1, 1);
+                    conv({16, 16, kernel, stride, weights}, 3, 5, 3, 2);
+                }
         for (int64_t weights : {kFloatRows, kByteRows, kTiles, kTiles3}) {
             for (int64_t lanes_in : {16, 32, 64, 192})
                 for (int64_t lanes_out : {16, 32, 64, 128})
