@@ -24,14 +24,16 @@ OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
 # -ffp-contract=off: a fused multiply-add rounds once where torch rounds twice.
 # -Wno-maybe-uninitialized: GCC 12 warns about its own intrinsics header.
 FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
-FLAGS += ["-Wall", "-Wno-maybe-uninitialized", "-fno-tree-slp-vectorize"]
+FLAGS += ["-Wall", "-Wno-maybe-uninitialized"]
 FLAGS += ["-DMSR_X86"] if X86 else []  # the sources of `ISA_FLAGS` are linked
 AVX2 = ["-mavx2", "-mfma", "-mpopcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
+# Vectors are written out for AVX-512; those that GCC would make of a pixel's few words are slower.
+AS_WRITTEN = ["-fno-tree-slp-vectorize"]
 ISA_FLAGS = {
     "isa_avx2.cpp": AVX2,
-    "isa_avx512.cpp": AVX512,
-    "isa_avx512vbmi2.cpp": [*AVX512, "-mavx512vbmi2"],
+    "isa_avx512.cpp": [*AVX512, *AS_WRITTEN],
+    "isa_avx512vbmi2.cpp": [*AVX512, "-mavx512vbmi2", *AS_WRITTEN],
 }
 # Compilers before GCC 11 and clang 12 lack these; the source then holds nothing but "not ready".
 AMX_FLAGS = {"product_amx.cpp": [*AVX512, "-mamx-tile", "-mamx-int8"]} if X86 else {}

@@ -24,8 +24,8 @@ TILES_ABOVE = {
     "float32": {32: 0.0, 64: 0.01, 4096: 0.015},
     "int8": {32: 0.0, 64: 0.005, 4096: 0.01},
 }
-# Elsewhere, in layers of at most 16 channels, tables of four inputs; and oneDNN in float32, which no
-# rate makes faster than adding bytes, nor than the portable kernels where oneDNN has SSE 4.1 too
+# Elsewhere, in layers of at most 16 channels, tables of four inputs; and oneDNN in float32, which
+# no rate makes faster than adding bytes, nor than the portable kernels where oneDNN has SSE 4.1 too
 # (benchmarks/engine_paths.py; not measured on Arm).
 TABLES_ABOVE = 0.05
 ONEDNN_ABOVE = {"portable": 1.0, "avx2": 0.95, "avx512": 0.85, "avx512vbmi2": 0.95}
