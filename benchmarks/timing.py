@@ -26,9 +26,11 @@ def _git(*arguments: str) -> str:
     ).stdout.strip()
 
 
-# Read once, at the start: what a long run executes does not change with the working tree.
+# Read once, at the start: what a long run executes does not change with the working tree. Results
+# and texts change none of it.
 COMMIT = _git("rev-parse", "HEAD") or "unknown"
-UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no"))
+ASIDE = [f":(top,exclude){what}" for what in ("*/results/*", "*.md")]
+UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *ASIDE))
 
 
 def interleaved(
