@@ -84,7 +84,7 @@ TAGS = {
     "msresnet104.in1k": Tag(num_steps=5, cfg={**_IMAGENET, "test_input_size": (3, 288, 288)}),
     "msresnet20.cifar10": Tag(
         num_steps=4,
-        sha256="6d0af8fd0501484c3011b10d6da4c9821dc5884ea027dfaf7b8ac5148be6551b",
+        sha256="890ed2b647ca40401441c895f0e3dc6024cdbbee7f8b9e8d3cd65f36a95c5954",
         cfg=_CIFAR10,
     ),
     "resnet_twin20.cifar10": Tag(
