@@ -22,9 +22,6 @@ SMALLER = {
     "training/studies/degradation.py": [
         "--depths", "20", "--schedule", "1x1", "--batch-size", "24", "--warmup-epochs", "0.5",
     ],
-    "training/studies/isometry.py": [
-        "--depths", "20", "--seeds", "0", "--batch-size", "2", "--num-steps", "1", "--probes", "2",
-    ],
     "benchmarks.step_share": ["--cases", "msresnet20:32:2:1", "--rounds", "2", "--device", "cpu"],
     "benchmarks.imagenet_epoch": [
         "--models", "msresnet18", "--batch", "1", "--num-steps", "1", "--rounds", "1",
