@@ -164,12 +164,12 @@ def engine_in_short(result: dict[str, Any]) -> str:
 
 
 def engine_memory(result: dict[str, Any]) -> str:
-    head = ["network", "way", "kept, MiB", "in a call, MiB", "peak, MiB", "first answer, ms"]
+    head = ["network", "way", "first call, MiB", "kept, MiB", "later peak, MiB", "first answer, ms"]
     lines = []
     for name, row in result["rows"].items():
         for way in (key for key in row if key != "batch"):
             figures = row[way]
-            fields = ("kept_mib", "call_mib", "peak_mib", "first_answer_cpu_ms")
+            fields = ("first_call_mib", "kept_mib", "peak_mib", "first_answer_cpu_ms")
             lines.append(
                 [f"{name}, batch {row['batch']}", way, *(str(round(figures[f])) for f in fields)]
             )
