@@ -19,8 +19,8 @@ from msr_zoo.models.ms_resnet import MSResNet
 
 __all__ = ["EngineRun", "EventEngine"]
 
-# Pictures are taken in parts: of a quarter of them, or of as many as have potentials of this many
-# bytes, so that what one block wrote is still in a cache when the next one reads it.
+# Pictures are taken in parts: of as many as have potentials of this many bytes, so that what one
+# block wrote is still in a cache when the next one reads it; of a quarter of them if that is more.
 PART_BYTES = 6 * 2**20
 # Memory does not grow with the batch beyond that.
 MOST_BYTES = 32 * 2**20
@@ -56,8 +56,10 @@ class EventEngine:
     channel, and exact integer sums; the others stay in float32.
 
     With `frees_weights` the model gives up the weights of those convolutions (their parameters go
-    to the meta device), which otherwise lie there twice: only this engine can run the model then.
-    Raises ValueError where two layers share weights, before any is given up.
+    to the meta device), which otherwise lie there twice. Only this engine can run the model then,
+    as it is, or after `load_state_dict(state, assign=True)` with all of new weights; a RuntimeError
+    says so of everything else. Raises ValueError where layers share weights or are no SpikeConv2d,
+    before any is given up.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class EventEngine:
         if self._freed:
             raise TypeError("an engine whose model has given up its weights cannot be copied")
         # A copy prepares its own model, which packed weights and locks need not travel for.
-        return partial(type(self), weights=self.weights), (self.model,)
+        make = partial(type(self), weights=self.weights, frees_weights=self.frees_weights)
+        return make, (self.model,)
 
     @property
     def activity(self) -> dict[str, Tensor]:
@@ -133,10 +136,10 @@ class EventEngine:
         self._warn(reason)
         usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() in (4, 5)
         if reason or not usual or not x.numel():
-            if self._freed:
+            if any(parameter.is_meta for parameter in model.parameters()):
                 raise RuntimeError(
                     f"torch would have to run this call ({reason or 'unusual input'}), but the "
-                    "model has given up its weights to the engine"
+                    "model has given up its weights to an engine"
                 )
             if shown or keep:
                 raise ValueError(f"torch runs this call: {reason or 'unusual input'}")
@@ -168,18 +171,23 @@ class EventEngine:
         if (stamp := self._prepared.stamp) and not stamp.holds():
             with self._lock:
                 if self._prepared.stamp is stamp:
-                    self._prepared = self._prepare()
+                    changed = self._prepare()
+                    if self._freed and changed.unfit:
+                        # What was packed is all there is: a change that is undone finds it again.
+                        return changed
+                    self._prepared = changed
         return self._prepared
 
     def _prepare(self) -> _Prepared:
-        # First, so that what changes meanwhile is noticed at the next call.
+        # First, so that what changes meanwhile is noticed at the next call; of a model that gives
+        # up weights afterwards, because a stamp holds them.
         stamp = Stamp(self.model) if type(self.model) is MSResNet else None
         reason = unfit(self.model)
         blocks, stem, norm = [], None, None
         if reason is None:
             assert isinstance(self.model, MSResNet)
             if self.frees_weights:
-                stamp = None  # which would hold what is to be freed
+                stamp = None
             blocks = prepare(self.model, self.weights, frees=self.frees_weights)
             stem, norm = split_stem(self.model)
             if self.frees_weights:

@@ -12,6 +12,7 @@ from msr_zoo.event_memory import give_back
 from msr_zoo.kernels import native, native_conv, packing
 from msr_zoo.kernels.native_conv import Norm
 from msr_zoo.kernels.packing import Packed
+from msr_zoo.kernels.spike_conv import SpikeConv2d
 from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
@@ -247,7 +248,7 @@ def prepare(model: MSResNet, weights: WeightsKind, *, frees: bool = False) -> li
     """All blocks of a model that `event_fit.why_not` has no objection to.
 
     With `frees` the convolutions of spikes give up their weights, one layer after another; raises
-    ValueError where two share them.
+    ValueError where two share them, or where torch would read what is not there.
     """
     if frees:
         _check_own_weights(model)
@@ -273,7 +274,10 @@ def prepare(model: MSResNet, weights: WeightsKind, *, frees: bool = False) -> li
 
 def _check_own_weights(model: MSResNet) -> None:
     blocks = [block for block in model.modules() if isinstance(block, MSBlock)]
-    owned = [conv.weight for block in blocks for conv in (block.conv1, block.conv2)]
+    convs = [conv for block in blocks for conv in (block.conv1, block.conv2)]
+    if any(type(conv) is not SpikeConv2d for conv in convs):
+        raise ValueError("only a SpikeConv2d can give up its weights")
+    owned = [conv.weight for conv in convs]
     everywhere = [p for _, p in model.named_parameters(remove_duplicate=False)]
     for weight in owned:
         if sum(p.data_ptr() == weight.data_ptr() for p in everywhere) > 1:

@@ -69,6 +69,8 @@ def unfit(model: nn.Module) -> str | None:
 
 def _tensors(model: nn.Module) -> str | None:
     for tensor in _floating(chain(model.parameters(), model.buffers())):
+        if tensor.is_meta:
+            return "its weights are an engine's"
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
             return "its weights are not float32 on the CPU"
         if not tensor.detach().isfinite().all():

@@ -14,7 +14,7 @@ import msr_zoo
 from msr_zoo import EventEngine, event_blocks
 from msr_zoo.activity import record_activity
 from msr_zoo.event_memory import Shelf
-from msr_zoo.kernels import native
+from msr_zoo.kernels import native, packing
 from msr_zoo.models.ms_resnet import MSResNet
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="the native library was not built")
@@ -150,8 +150,8 @@ def test_bytes_are_the_models_weights_rounded(monkeypatch, name):
     engines = {path: EventEngine(model, weights="int8") for path, model in copies.items()}
     for module_name, module in model.named_modules():
         if module_name.endswith((".conv1", ".conv2")):
-            unit = module.weight.abs().amax((1, 2, 3), keepdim=True) / 127
-            module.weight.copy_((module.weight / unit).round() * unit)
+            units, unit = packing.quantise(module.weight)
+            module.weight.copy_(units * unit[:, None, None, None])
     expected = model(x)
     got = {}
     for path, engine in engines.items():

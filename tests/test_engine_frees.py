@@ -69,8 +69,41 @@ def test_what_torch_would_have_to_run_is_refused_in_a_sentence():
     ):
         engine(x)
     assert torch.equal(engine(x), before)
+    for mode in (torch.inference_mode(True), torch.enable_grad()):
+        with mode, pytest.raises(RuntimeError, match="call that instead"):
+            model(x)
     with pytest.raises(TypeError, match="cannot be copied"):
         pickle.dumps(engine)
+
+
+@torch.inference_mode()
+def test_other_engines_of_the_model_refuse_it():
+    model = lively("cifar")
+    x = pictures(model, (8, 8))
+    older = EventEngine(model)
+    EventEngine(model, frees_weights=True)
+    with pytest.warns(UserWarning, match="its weights are an engine's"):
+        newer = [EventEngine(model), EventEngine(model, frees_weights=True)]
+    with (
+        pytest.warns(UserWarning, match="its weights are an engine's"),
+        pytest.raises(RuntimeError, match="given up its weights to an engine"),
+    ):
+        older(x)
+    for engine in newer:
+        with pytest.raises(RuntimeError, match="given up its weights to an engine"):
+            engine(x)
+
+
+@torch.inference_mode()
+def test_a_change_that_is_undone_finds_the_weights_again():
+    model = lively("cifar")
+    x = pictures(model, (8, 8))
+    engine = EventEngine(model, frees_weights=True)
+    before = engine(x)
+    model.train()
+    assert engine.why_not
+    model.eval()
+    assert torch.equal(engine(x), before)
 
 
 @torch.inference_mode()
@@ -93,7 +126,7 @@ def test_a_change_without_new_weights_is_refused_in_a_sentence():
     engine = EventEngine(model, frees_weights=True)
     model.layer1[0].bn1.running_mean.add_(0.3)
     with (
-        pytest.warns(UserWarning, match="not float32 on the CPU"),
+        pytest.warns(UserWarning, match="its weights are an engine's"),
         pytest.raises(RuntimeError, match="given up its weights"),
     ):
         engine(pictures(model, (8, 8)))
@@ -103,6 +136,14 @@ def test_shared_weights_are_refused_and_none_is_freed():
     model = lively("imagenet")
     model.layer2[1].conv1.weight = model.layer2[1].conv2.weight
     with pytest.raises(ValueError, match="two layers share"):
+        EventEngine(model, frees_weights=True)
+    assert not any(weight.is_meta for weight in weights_of_spikes(model))
+
+
+def test_weights_that_torch_itself_would_read_are_kept():
+    model = lively("cifar")
+    model.layer2[0].conv1.__class__ = torch.nn.Conv2d
+    with pytest.raises(ValueError, match="only a SpikeConv2d"):
         EventEngine(model, frees_weights=True)
     assert not any(weight.is_meta for weight in weights_of_spikes(model))
 

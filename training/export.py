@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import msr_zoo
+from learned_decay import decay_of
 from msr_zoo.hub import save_pretrained
 from msr_zoo.neurons import LIF
 from recipes import Recipe
@@ -42,10 +43,9 @@ def main() -> None:
     if len(saved["history"]) < recipe.epochs:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
-    own: dict[str, Any] = {} if recipe.decay < 0 else {"decay": recipe.decay}
-    if recipe.learned_decay:
-        own = {"decay": saved["history"][-1]["decay"]}
-    model: Any = msr_zoo.create_model(recipe.model, num_classes=len(saved["classes"]), **own)
+    model: Any = msr_zoo.create_model(
+        recipe.model, num_classes=len(saved["classes"]), **decay_of(saved)
+    )
     spiking = any(isinstance(module, LIF) for module in model.modules())
     # A picture passes the twin once.
     model.num_steps = recipe.num_steps if spiking else 1

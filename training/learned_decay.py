@@ -1,11 +1,14 @@
 """A decay of the membrane potentials that is learned, one for all neurons of a network."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from msr_zoo.kernels import reference
 from msr_zoo.kernels.lif import lif
 from msr_zoo.neurons import LIF, SURROGATE_WIDTH
+from recipes import Recipe
 
 
 class LearnedDecay(nn.Module):
@@ -44,3 +47,11 @@ class _LearnedLIF(LIF):
         if torch.is_grad_enabled():
             return reference.lif(current, decay, self.threshold, SURROGATE_WIDTH)
         return lif(current, decay.item(), self.threshold, SURROGATE_WIDTH)
+
+
+def decay_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """The keyword of `create_model` for what a run gave its neurons; none for the model's own."""
+    recipe = Recipe(**saved["recipe"])
+    if recipe.learned_decay:
+        return {"decay": saved["history"][-1]["decay"]}
+    return {} if recipe.decay < 0 else {"decay": recipe.decay}

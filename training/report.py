@@ -186,7 +186,8 @@ def _descents(training: dict[str, Any]) -> list[dict[str, Any]]:
 def _settings(run: dict[str, Any]) -> str:
     """A run's recipe, without the model and what is off."""
     # A crop_padding of 0 is a random resized crop, of pictures.
-    kept = {"seed"} if run["recipe"]["data"] == "cifar10-events" else {"seed", "crop_padding"}
+    kept = {"seed", "decay"}
+    kept |= set() if run["recipe"]["data"] == "cifar10-events" else {"crop_padding"}
     recipe = {key: value for key, value in run["recipe"].items() if value or key in kept}
     hidden = {"model"} | (set() if "teacher" in recipe else {"teacher_weight"})
     hidden |= {"pretrained"} if "before" in run else set()

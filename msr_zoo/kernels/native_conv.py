@@ -75,12 +75,13 @@ def conv_lif(
 ) -> Tensor:
     """Write to `fired` the spikes of LIF(norm(conv(spikes)) + residual); give their number a step.
 
-    `weight` comes from `pack_weight` (only spikes cost time) or `pack_tiles` (the rate does not
-    matter). Sums of integers are exact, and `norm` then takes sums in units. Residuals and
-    potentials are (T, B, H, W, lanes), with one step where constant in time; the sum is kept in
-    `potential` where given, which may be the residual itself; with a `potential_stride` of 2 only
-    every second row and column is, (T, B, ceil(H / 2), ceil(W / 2), lanes). Of `fired` the bits of
-    `weight.lanes_out` lanes are written; those beyond them must be 0, as `silent` leaves them.
+    `weight` comes from `pack_weight` (only spikes cost time), or `pack_tables` (of narrow layers)
+    or `pack_tiles` (the rate does not matter). Sums of integers are exact, and `norm` then takes
+    sums in units. Residuals and potentials are (T, B, H, W, lanes), with one step where constant in
+    time; the sum is kept in `potential` where given, which may be the residual itself; with a
+    `potential_stride` of 2 only every second row and column is, (T, B, ceil(H / 2), ceil(W / 2),
+    lanes). Of `fired` the bits of `weight.lanes_out` lanes are written; those beyond them must be
+    0, as `silent` leaves them.
     """
     if weight.kernel not in (1, 3) or stride < 1:
         raise ValueError(

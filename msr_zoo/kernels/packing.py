@@ -174,9 +174,20 @@ def in_parts(weight: Tensor, pack: Callable[[Tensor], Packed], size: int = 64) -
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Float weights (O, I, k, k) as int8, and what a unit of each channel (O,) is worth."""
+    """Float weights (O, I, k, k) as int8, and what a unit of each channel (O,) is worth.
+
+    Each is rounded to the nearest, but for the few closest to a half that go the other way, so that
+    the sum of a channel's weights is kept: inputs are spikes, never negative, and would add up an
+    error of the sum.
+    """
     unit = unit_of(weight)
-    return (weight / unit[:, None, None, None]).round_().to(torch.int8), unit
+    exact = (weight / unit[:, None, None, None]).flatten(1)
+    rounded = exact.round()
+    missing = (exact - rounded).sum(1, keepdim=True).round()
+    towards = (exact - rounded) * missing.sign()
+    rank = towards.argsort(1, descending=True).argsort(1)
+    rounded += torch.where(rank < missing.abs(), missing.sign(), 0.0)
+    return rounded.view_as(weight).to(torch.int8), unit
 
 
 def unit_of(weight: Tensor) -> Tensor:

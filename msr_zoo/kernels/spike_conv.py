@@ -13,9 +13,15 @@ from msr_zoo.kernels.bits import pack_bits, unpack_bits
 
 
 class SpikeConv2d(nn.Conv2d):
-    """A Conv2d without bias, groups or dilation whose input (N, C, H, W) holds only 0 and 1."""
+    """A Conv2d without bias, groups or dilation whose input (N, C, H, W) holds only 0 and 1.
+
+    Raises RuntimeError where an `EventEngine(model, frees_weights=True)` has its weights.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.weight.is_meta and not input.is_meta:
+            # torch's own convolution would give whatever lay in memory.
+            raise RuntimeError("the model has given up its weights to an engine: call that instead")
         if torch.is_grad_enabled() and (self.weight.requires_grad or input.requires_grad):
             stride, padding = [int(v) for v in self.stride], [int(v) for v in self.padding]
             convolved: Tensor = _spike_conv(input, self.weight, stride, padding)[0]

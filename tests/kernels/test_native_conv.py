@@ -194,6 +194,20 @@ def test_sums_of_the_largest_bytes_are_exact(channels_in, channels_out):
             assert torch.equal(got[:, 0].long(), expected)
 
 
+def test_bytes_keep_the_sum_of_a_channels_weights_and_hardly_move():
+    torch.manual_seed(0)
+    weight = torch.randn(40, 24, 3, 3) * torch.logspace(-6, 4, 40)[:, None, None, None]
+    weight[7], weight[8] = 0, weight[8].abs()
+    units, unit = packing.quantise(weight)
+    exact = weight / unit[:, None, None, None]
+    assert ((units - exact).sum((1, 2, 3)).abs() <= 0.51).all()
+    moved = (units - exact).abs()
+    assert moved.max() < 1
+    assert (moved > 0.501).float().mean() < 0.1
+    assert units.amax() == 127
+    assert (units[7] == 0).all()
+
+
 def test_three_digits_are_closer_to_float64_than_float32_additions():
     torch.manual_seed(0)
     weight = torch.randn(64, 64, 3, 3) * torch.logspace(-6, 4, 64)[:, None, None, None]

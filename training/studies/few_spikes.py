@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msr_zoo
 from data import open_split
 from evaluate import measure
+from learned_decay import decay_of
 from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
 from provenance import provenance
 from recipes import Recipe
@@ -76,7 +77,10 @@ def measured(weights: Path, saved: dict[str, Any]) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = Recipe(**saved["recipe"])
     model: Any = msr_zoo.create_model(
-        f"local-dir:{weights}", num_classes=len(saved["classes"]), num_steps=recipe.num_steps
+        f"local-dir:{weights}",
+        num_classes=len(saved["classes"]),
+        num_steps=recipe.num_steps,
+        **decay_of(saved),
     )
     model.load_state_dict(saved["model"])
     model = model.to(device, memory_format=torch.channels_last).eval()
