@@ -28,7 +28,7 @@ TILES_ABOVE = {
 # Elsewhere, in layers of at most 16 channels, tables of four inputs; and oneDNN in float32, which
 # no rate makes faster than adding bytes, nor than the portable kernels where oneDNN has SSE 4.1 too
 # (benchmarks/engine_paths.py; not measured on Arm).
-TABLES_ABOVE = {"float32": 0.08, "int8": 0.02}
+TABLES_ABOVE = {"float32": 0.06, "int8": 0.02}
 ONEDNN_ABOVE = {"portable": 1.0, "avx2": 0.8, "avx512": 0.85, "avx512vbmi2": 0.9}
 # Of trained networks, for a layer that can go one way alone.
 USUAL_RATE = 0.15

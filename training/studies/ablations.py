@@ -5,11 +5,11 @@
 
 Each is a run of training/train.py, and goes on where it was interrupted. Those of the group `early`
 begin with random weights and last two short epochs, which is enough to see who learns fast; those
-of `decay` one at T = 4, because at T = 1 a neuron has no past that could decay. What
-keeps a network from knowing its training pictures by heart cannot show so early, so the group
-`late` trains on from weights that know theirs well, down to a learning rate of zero. The seconds
-compare only where nothing else ran beside. Rows that are in the JSON stay until they are made anew;
-each says of which commit it is. What is not an option here is one of train.py's recipe.
+of `decay` one at T = 4, because at T = 1 a neuron has no past that could decay. What keeps a
+network from knowing its training pictures by heart cannot show so early, so the group `late` trains
+on from weights that know theirs well, down to a learning rate of zero. The seconds compare only
+where nothing else ran beside. Rows that are in the JSON stay until they are made anew; each says of
+which commit it is. What is not an option here is one of train.py's recipe.
 """
 
 import argparse
@@ -108,8 +108,8 @@ def main() -> None:
     data = "CIFAR-10 (JPEG copy)" if options.data == "cifar10" else options.data
     results = {
         "what": "test top-1, and top-1 and loss of the augmented training pictures while the last "
-        "epoch passed, of trainings that differ in one thing; `early` from random weights, `late` "
-        "on from trained ones",
+        "epoch passed, of trainings that differ in one thing; `early` and `decay` from random "
+        "weights, `late` on from trained ones",
         "data": data,
         "given": recipe,
     }
