@@ -97,7 +97,7 @@ def crossing(events: list[float], dense: float) -> float:
     return 0.0 if events[0] >= dense else 1.0
 
 
-def ups(row: dict[str, Any]) -> dict[str, float]:
+def crossings(row: dict[str, Any]) -> dict[str, float]:
     """Up to which rate events are the faster way, beside each other way."""
     return {way: rate for way, rate in row.items() if way.startswith("events_up_to")}
 
@@ -136,7 +136,7 @@ def main() -> None:
         if found := json.loads(done.stdout):
             rows[isa] = {"limits": limits, "layers": found}
             for channels, row in found.items():
-                print(isa, channels, {k: ups(row[k]) for k in KINDS}, flush=True)
+                print(isa, channels, {k: crossings(row[k]) for k in KINDS}, flush=True)
     print(timing.write("engine_paths", {**result, "rows": rows}))
 
 

@@ -208,5 +208,5 @@ def _pictures_at_once(model: MSResNet, x: Tensor, shown: int | None) -> int:
     pixels = x.shape[-1] * x.shape[-2] // int(str(stage["reduction"])) ** 2
     each = max(1, 4 * steps * pixels * int(str(stage["num_chs"])))
     most = max(1, min(max(PART_BYTES // each, len(x) // 4), MOST_BYTES // each))
-    parts = max(1, -(-len(x) // most))
-    return max(1, -(-len(x) // parts))  # of one size, as far as they can be
+    parts = -(-len(x) // most)
+    return -(-len(x) // parts)  # of one size, as far as they can be

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import msr_zoo
-from learned_decay import decay_of
+from learned_decay import neuron_of
 from msr_zoo.hub import save_pretrained
 from msr_zoo.neurons import LIF
 from recipes import Recipe
@@ -44,7 +44,7 @@ def main() -> None:
         parser.error(f"{options.run} is not finished; training/train.py goes on with it")
 
     model: Any = msr_zoo.create_model(
-        recipe.model, num_classes=len(saved["classes"]), **decay_of(saved)
+        recipe.model, num_classes=len(saved["classes"]), **neuron_of(saved)
     )
     spiking = any(isinstance(module, LIF) for module in model.modules())
     # A picture passes the twin once.

@@ -49,9 +49,9 @@ class _LearnedLIF(LIF):
         return lif(current, decay.item(), self.threshold, SURROGATE_WIDTH)
 
 
-def decay_of(saved: dict[str, Any]) -> dict[str, Any]:
-    """The keyword of `create_model` for what a run gave its neurons; none for the model's own."""
+def neuron_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's keywords of `create_model` for the neurons, with what the run has learned."""
     recipe = Recipe(**saved["recipe"])
     if recipe.learned_decay:
         return {"decay": saved["history"][-1]["decay"]}
-    return {} if recipe.decay < 0 else {"decay": recipe.decay}
+    return recipe.neuron

@@ -77,6 +77,11 @@ class Recipe:
         return phases
 
     @property
+    def neuron(self) -> dict[str, float]:
+        """The keywords of `create_model` for the neurons; none for the model's own."""
+        return {} if self.decay < 0 else {"decay": self.decay}
+
+    @property
     def epochs(self) -> int:
         return sum(phase.epochs for phase in self.phases())
 

@@ -83,10 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     # Model. Channels last, because that is the layout that convolutions run fastest in.
     torch.manual_seed(recipe.seed)
-    own: dict[str, Any] = {} if recipe.decay < 0 else {"decay": recipe.decay}
     try:
         net: Any = msr_zoo.create_model(
-            recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps, **own
+            recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps, **recipe.neuron
         )
         train_set, test_set = (
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)

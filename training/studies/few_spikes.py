@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msr_zoo
 from data import open_split
 from evaluate import measure
-from learned_decay import decay_of
+from learned_decay import neuron_of
 from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
 from provenance import provenance
 from recipes import Recipe
@@ -80,7 +80,7 @@ def measured(weights: Path, saved: dict[str, Any]) -> dict[str, Any]:
         f"local-dir:{weights}",
         num_classes=len(saved["classes"]),
         num_steps=recipe.num_steps,
-        **decay_of(saved),
+        **neuron_of(saved),
     )
     model.load_state_dict(saved["model"])
     model = model.to(device, memory_format=torch.channels_last).eval()
