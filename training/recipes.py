@@ -37,6 +37,7 @@ class Recipe:
     learned_decay: bool = False  # beginning with that, one for all neurons (Fang et al., ICCV 2021)
     rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
     pretrained: bool = False  # start from the weights that `model` names
+    grown_from: str = ""  # a shallower trained model that the network begins as (grow.py)
     teacher: str = ""  # a trained model whose answers are learned too (Hinton et al., 2015)
     teacher_weight: float = 0.9  # of its answers in the loss; the labels have the rest
     seed: int = 0
@@ -56,6 +57,10 @@ class Recipe:
             raise ValueError(f"decay must be at most 1, got {self.decay}")
         if self.learned_decay and self.ema_decay:
             raise ValueError("learned_decay has no mean of its values: leave ema_decay at 0")
+        if self.pretrained and self.grown_from:
+            raise ValueError(
+                "pretrained weights cannot be grown into: choose pretrained or grown_from"
+            )
         if self.cutout < 0:
             raise ValueError(f"cutout must be at least 0 pixels, got {self.cutout}")
         if not 0 <= self.randaugment <= 30:
@@ -149,6 +154,16 @@ CIFAR10_TAUGHT_ON = replace(CIFAR10_TAUGHT, model="local-dir:runs/third", schedu
 CIFAR10_TAUGHT_GENTLY = replace(
     CIFAR10_TAUGHT, model="local-dir:runs/fourth", schedule="6x2 13x4", lr=0.006
 )
+# Deeper networks, which begin as a shallower one: msresnet20's weights and, beyond them, blocks that
+# add nothing yet.
+CIFAR10_GROWN = replace(
+    CIFAR10_TAUGHT,
+    model="msresnet32",
+    pretrained=False,
+    grown_from="msresnet20.cifar10",
+    schedule="3x2 2x4",
+    lr=0.004,
+)
 # Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
@@ -169,5 +184,6 @@ RECIPES = {
     "cifar10-taught": CIFAR10_TAUGHT,
     "cifar10-taught-on": CIFAR10_TAUGHT_ON,
     "cifar10-taught-gently": CIFAR10_TAUGHT_GENTLY,
+    "cifar10-grown": CIFAR10_GROWN,
     "events-one-core": EVENTS_ONE_CORE,
 }

@@ -30,6 +30,7 @@ from big_pages import restart_with_big_pages
 from data import Batches, channels_last, open_split
 from ending import told_to_end
 from firing_rate import FiringRate
+from grow import grow
 from learned_decay import LearnedDecay
 from loss import Answers, cross_entropy
 from processes import Processes
@@ -91,6 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
             for t in (True, False)
         )
+        if len(train_set.classes) != net.num_classes:
+            net.reset_classifier(len(train_set.classes))
+        if recipe.grown_from:
+            grow(net, recipe.grown_from, train_set.classes)
         decay = LearnedDecay(net).to(device) if recipe.learned_decay else None
         penalty = FiringRate(net) if recipe.rate_penalty else None
         teacher = None
@@ -105,8 +110,6 @@ def main(arguments: list[str] | None = None) -> None:
             f"{train_set.num_pictures} training pictures are fewer than a batch of "
             f"{recipe.batch_size}; lower --batch-size"
         )
-    if len(train_set.classes) != net.num_classes:
-        net.reset_classifier(len(train_set.classes))
     net = net.to(device, memory_format=torch.channels_last)
     if world > 1:
         net = synchronise(net, device)
