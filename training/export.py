@@ -62,8 +62,10 @@ def main() -> None:
     digest = save_pretrained(model, options.out, card=card, events=events)
     # What the card is made from, next to what training/evaluate.py measures.
     run = {key: saved[key] for key in ("recipe", "provenance", "history")}
-    before = Path(recipe.model.removeprefix("local-dir:")) / "training.json"
-    if recipe.pretrained and before.is_file():
+    began_as = recipe.grown_from or (recipe.model if recipe.pretrained else "")
+    path = began_as.removeprefix("local-dir:")
+    before = (WHEEL / path if path == began_as else Path(path)) / "training.json"
+    if began_as and before.is_file():
         run["before"] = json.loads(before.read_text())
     (options.out / "training.json").write_text(json.dumps(run, indent=1) + "\n")
     print(f"{options.out}: sha256 {digest}")

@@ -111,6 +111,8 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     name, made = results["model"], training["provenance"]
     descents = _descents(training)
     minutes = sum(epoch["seconds"] for run in descents for epoch in run["history"]) / 60
+    taught = any(run["recipe"].get("teacher") for run in descents)
+    alone = " (those of its teacher not counted)" if taught else ""
     settings = "; then, from the weights of that, ".join(_settings(run) for run in descents)
     commits = ", then ".join(f"commit {run['provenance']['commit'][:12]}" for run in descents)
     counts = sorted({run["provenance"]["threads"] for run in descents})
@@ -143,7 +145,7 @@ model = msr_zoo.create_model("{name}", pretrained=True)
 
 **Recipe.** {settings}.
 
-**Trained** in {minutes:.0f} minutes on {made["device"]}, {threads}, \
+**Trained** in {minutes:.0f} minutes{alone} on {made["device"]}, {threads}, \
 torch {made["torch"]}, {commits}; training.json holds loss and accuracy of every
 epoch. The last epoch's weights, chosen by nothing but the end of the schedule. Evaluated in float32
 from the float16 tensors of this repository by `{results["command"]}`, \

@@ -33,6 +33,7 @@ from firing_rate import FiringRate
 from grow import grow
 from learned_decay import LearnedDecay
 from loss import Answers, cross_entropy
+from msr_zoo.neurons import LIF
 from processes import Processes
 from provenance import provenance
 from recipes import RECIPES, Recipe
@@ -88,6 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
         net: Any = msr_zoo.create_model(
             recipe.model, pretrained=recipe.pretrained, num_steps=recipe.num_steps, **recipe.neuron
         )
+        if recipe.neuron and not any(isinstance(module, LIF) for module in net.modules()):
+            raise ValueError(f"decay needs a model with neurons, and {recipe.model} has none")
         train_set, test_set = (
             open_split(recipe, net.pretrained_cfg, train=t, device=device, rank=rank, world=world)
             for t in (True, False)

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import pytest
@@ -53,7 +54,27 @@ def test_weights_that_were_trained_on_keep_what_was_before(
     assert "in 11 minutes" in card
     third = {**training, "before": training}
     assert report.card(results, third).count("; then, from the weights of that, data") == 2
-    assert "in 12 minutes" in report.card(results, third)
+    assert "in 12 minutes on" in report.card(results, third)
+    third["before"]["recipe"]["teacher"] = "resnet_twin20.cifar10"
+    assert "in 12 minutes (those of its teacher not counted) on" in report.card(results, third)
+
+
+def test_grown_weights_keep_what_they_grew_from(weights, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "WHEEL", tmp_path)
+    run, folder = tmp_path / "deep", tmp_path / "msresnet32.test"
+    growing = ["--model", "msresnet32", "--grown-from", f"local-dir:{weights}"]
+    train.main([*arguments(pictures, run), *growing])
+    saved = torch.load(run / "last.pt", weights_only=True)
+    for source in (f"local-dir:{weights}", weights.name):  # a name is a folder of the wheel
+        saved["recipe"]["grown_from"] = source
+        torch.save(saved, run / "last.pt")
+        shutil.rmtree(folder, ignore_errors=True)
+        monkeypatch.setattr(sys, "argv", ["export.py", str(run), "--out", str(folder)])
+        export.main()
+        training = json.loads((folder / "training.json").read_text())
+        assert training["before"] == json.loads((weights / "training.json").read_text())
+    results = json.loads((weights / "results.json").read_text())
+    assert f"grown_from {weights.name}" in report.card(results, training)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("msresnet20", 2), ("resnet_twin20", 1)])

@@ -147,6 +147,8 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "bfloat16, got 'half'", pictures, out, "--precision", "half")
     penalty = ("--rate-penalty", "1", "--model", "resnet_twin20")
     assert_refused(capsys, "the model has no neuron", pictures, out, *penalty)
+    decay = ("--decay", "0.5", "--model", "resnet_twin20")
+    assert_refused(capsys, "resnet_twin20 has none", pictures, out, *decay)
     assert_refused(capsys, "less than 1, got 1.0", pictures, out, "--ema-decay", "1")
     assert_refused(capsys, "at least 0 pixels, got -1", pictures, out, "--cutout", "-1")
     assert_refused(capsys, "between 0 and 30, got 31", pictures, out, "--randaugment", "31")
