@@ -132,17 +132,15 @@ class EventEngine:
                 f"{tuple(x.shape)}"
             )
         prepared = self._ready()
-        reason = prepared.reason
-        self._warn(reason)
-        usual = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() in (4, 5)
-        if reason or not usual or not x.numel():
+        self._warn(prepared.reason)
+        if reason := prepared.reason or _unusual(x):
             if any(parameter.is_meta for parameter in model.parameters()):
                 raise RuntimeError(
-                    f"torch would have to run this call ({reason or 'unusual input'}), but the "
-                    "model has given up its weights to an engine"
+                    f"torch would have to run this call ({reason}), but the model "
+                    "has given up its weights to an engine"
                 )
             if shown or keep:
-                raise ValueError(f"torch runs this call: {reason or 'unusual input'}")
+                raise ValueError(f"torch runs this call: {reason}")
             return EngineRun(logits=model(x))
         # The kernels read and write float32, whatever autocast would make of the stem's output.
         with torch.autocast("cpu", enabled=False):
@@ -200,6 +198,15 @@ class EventEngine:
         if reason and reason not in self._warned:
             self._warned.add(reason)
             warnings.warn(f"the model runs through torch, because {reason}", stacklevel=3)
+
+
+def _unusual(x: Tensor) -> str | None:
+    """Why the kernels do not take an input, or None."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return f"the input is {x.dtype} on {x.device.type}, not float32 on the CPU"
+    if x.dim() not in (4, 5) or not x.numel():
+        return f"the input is {tuple(x.shape)}, not (B, C, H, W) or (B, T, C, H, W) with values"
+    return None
 
 
 def _pictures_at_once(model: MSResNet, x: Tensor, shown: int | None) -> int:

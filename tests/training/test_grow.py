@@ -31,9 +31,7 @@ def test_all_blocks_of_a_grown_network_learn(pictures, tmp_path):
     growing = ("--model", "msresnet32", "--grown-from", f"local-dir:{tmp_path / 'source'}")
     train.main(arguments(pictures, tmp_path / "run", *growing, "--schedule", "4x2"))
     weights = checkpoint(tmp_path / "run")["model"]
-    empty = [
-        name for name in weights if name.endswith("bn2.weight") and not weights[name].any()
-    ]
+    empty = [name for name in weights if name.endswith("bn2.weight") and not weights[name].any()]
     assert not empty
     assert sum(name.endswith("bn2.weight") for name in weights) == 15
 
