@@ -123,7 +123,7 @@ def test_list_names_every_model(capsys, monkeypatch, tmp_path):
     assert told["msresnet18"] == ["in1k", "11,693,736", "6", "3x224x224", "wheel", "50.50", "%"]
     assert told["msresnet34"] == ["in1k", "21,801,896", "6", "3x224x224", "mirror", "-"]
     assert told["msresnet104"] == ["in1k", "77,350,504", "5", "3x224x224", "Hub", "-"]
-    assert told["msresnet110"][1:3] == ["1,730,714", "6"]
+    assert told["msresnet44"][1:3] == ["661,338", "6"]
     note = "msresnet18.in1k: D, val, 5,000 pictures, mean of 2 seeds, commit cccccccccc"
     assert note in " ".join(out.split())
     assert max(len(line) for line in out.splitlines()) <= 80
@@ -244,7 +244,7 @@ def test_predict_refuses_in_one_sentence(capsys, weights, tmp_path):
     assert "close matches: msresnet" in refused(capsys, *example, "msresnet19")
     assert "no such folder" in refused(capsys, *example, tmp_path / "nowhere")
     assert "config.json cannot be read" in refused(capsys, *example, tmp_path)
-    assert "msresnet32" in refused(capsys, *example, "msresnet32")
+    assert "msresnet44" in refused(capsys, *example, "msresnet44")
     (tmp_path / "config.json").write_text('{"architecture": "resnet18"}')
     assert "names no model of ours ('resnet18')" in refused(capsys, *example, tmp_path)
     (tmp_path / "config.json").write_text('{"architecture": "msresnet20"}')

@@ -193,7 +193,7 @@ def test_command_refuses_in_one_sentence(capsys, tmp_path):
         (("msresnet20", "--probes", "1"), "probes must be at least 2, got 1"),
         ((str(tmp_path),), "--pretrained"),
         ((str(tmp_path), "--pretrained"), "config.json cannot be read"),
-        (("msresnet32", "--pretrained"), "msresnet32"),
+        (("msresnet44", "--pretrained"), "msresnet44"),
     ]:
         status, out, err = run(capsys, *argv)
         assert (status, out) == (2, "")
