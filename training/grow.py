@@ -13,12 +13,13 @@ from msr_zoo.models.rivals import TwinBlock
 _BLOCK = re.compile(r"(layer\d+\.\d+)\.")
 
 
-def grow(network: Any, source: str, classes: tuple[str, ...]) -> None:
+def grow(network: Any, source: str, classes: tuple[str, ...]) -> set[str]:
     """Put the weights of a trained model, by its weights folder or name, into a deeper one's.
 
     Each stage's first blocks take the source's, whatever follows them gets an empty branch (the last
     norm's scale and shift 0), which adds nothing to the potentials that the shortcut carries: so the
     network answers as the source does, and learns on from there (Net2Net; Chen et al., ICLR 2016).
+    Gives the names of what it took.
     Raises ValueError where the source is not of the network's kind, deeper than it, of another width
     or of other classes, and what `msr_zoo.create_model` raises.
     """
@@ -39,3 +40,4 @@ def grow(network: Any, source: str, classes: tuple[str, ...]) -> None:
         if isinstance(block, MSBlock) and name not in taken:
             nn.init.zeros_(block.bn2.weight)
             nn.init.zeros_(block.bn2.bias)
+    return set(given)

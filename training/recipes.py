@@ -38,6 +38,7 @@ class Recipe:
     rate_penalty: float = 0.0  # weight in the loss of the spikes a neuron a step
     pretrained: bool = False  # start from the weights that `model` names
     grown_from: str = ""  # a shallower trained model that the network begins as (grow.py)
+    grown_lr: float = 1.0  # of what that gave, as a share of the other blocks' learning rate
     teacher: str = ""  # a trained model whose answers are learned too (Hinton et al., 2015)
     teacher_weight: float = 0.9  # of its answers in the loss; the labels have the rest
     seed: int = 0
@@ -61,6 +62,8 @@ class Recipe:
             raise ValueError(
                 "pretrained weights cannot be grown into: choose pretrained or grown_from"
             )
+        if self.grown_lr < 0:
+            raise ValueError(f"grown_lr must be at least 0, got {self.grown_lr}")
         if self.cutout < 0:
             raise ValueError(f"cutout must be at least 0 pixels, got {self.cutout}")
         if not 0 <= self.randaugment <= 30:

@@ -97,8 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
         if len(train_set.classes) != net.num_classes:
             net.reset_classifier(len(train_set.classes))
+        given: set[str] = set()
         if recipe.grown_from:
-            grow(net, recipe.grown_from, train_set.classes)
+            given = grow(net, recipe.grown_from, train_set.classes)
         decay = LearnedDecay(net).to(device) if recipe.learned_decay else None
         penalty = FiringRate(net) if recipe.rate_penalty else None
         teacher = None
@@ -122,16 +123,18 @@ def main(arguments: list[str] | None = None) -> None:
     model = DistributedDataParallel(answers) if world > 1 else answers
 
     # Optimizer. Batch-norm scales and biases are not decayed; Muon is for convolutions alone.
-    by_dim: dict[int, list[nn.Parameter]] = {}
-    for parameter in answers.parameters():
-        by_dim.setdefault(parameter.dim(), []).append(parameter)
+    by_kind: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in answers.named_parameters():
+        kind = (parameter.dim(), name.removeprefix("network.") in given)
+        by_kind.setdefault(kind, []).append(parameter)
     groups = [
         {
             "params": parameters,
             "weight_decay": recipe.weight_decay if dim > 1 else 0.0,
             "use_fallback": dim < 4,
+            "share": recipe.grown_lr if grown else 1.0,
         }
-        for dim, parameters in sorted(by_dim.items())
+        for (dim, grown), parameters in sorted(by_kind.items())
     ]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "muon":
@@ -214,8 +217,9 @@ def main(arguments: list[str] | None = None) -> None:
                 torch.manual_seed(
                     recipe.seed + step * world + rank
                 )  # dropout repeats itself on resume
+                rate = learning_rate(recipe, step / steps_per_epoch)
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(recipe, step / steps_per_epoch)
+                    group["lr"] = rate * group.get("share", 1.0)
                 images = channels_last(images)
                 with autocast:
                     logits = model(images)
@@ -269,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
                 log.add_scalar("loss/train", mean_loss, step)
                 log.add_scalar("top1/train", train_accuracy, step)
                 log.add_scalar("top1/test", accuracy, step)
-                log.add_scalar("lr", optimizer.param_groups[0]["lr"], step)
+                log.add_scalar("lr", learning_rate(recipe, step / steps_per_epoch), step)
             save(step, torch.zeros_like(sums), 0.0)
 
 
