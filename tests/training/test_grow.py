@@ -24,16 +24,38 @@ def test_grown_network_answers_as_its_source_does(deep, source):
         assert torch.equal(network(pictures), answers)
 
 
-def test_all_blocks_of_a_grown_network_learn(pictures, tmp_path):
-    source = msr_zoo.create_model("msresnet20", num_classes=2)
-    source.pretrained_cfg["label_names"] = ["bright", "dark"]
-    save_pretrained(source, tmp_path / "source", card="The source of a test.")
-    growing = ("--model", "msresnet32", "--grown-from", f"local-dir:{tmp_path / 'source'}")
-    train.main(arguments(pictures, tmp_path / "run", *growing, "--schedule", "4x2"))
+@pytest.fixture
+def source(tmp_path):
+    """The weights folder of a shallow network of the test's classes."""
+    network = msr_zoo.create_model("msresnet20", num_classes=2)
+    network.pretrained_cfg["label_names"] = ["bright", "dark"]
+    save_pretrained(network, tmp_path / "source", card="The source of a test.")
+    return f"local-dir:{tmp_path / 'source'}"
+
+
+def test_all_blocks_of_a_grown_network_learn(pictures, source, tmp_path):
+    growing = ("--model", "msresnet32", "--grown-from", source, "--schedule", "4x2")
+    train.main(arguments(pictures, tmp_path / "run", *growing))
     weights = checkpoint(tmp_path / "run")["model"]
     empty = [name for name in weights if name.endswith("bn2.weight") and not weights[name].any()]
     assert not empty
     assert sum(name.endswith("bn2.weight") for name in weights) == 15
+
+
+def test_what_was_given_learns_at_its_own_rate(pictures, source, tmp_path):
+    growing = ("--model", "msresnet32", "--grown-from", source, "--schedule", "4x2")
+    train.main(arguments(pictures, tmp_path / "run", *growing, "--grown-lr", "0"))
+    weights = checkpoint(tmp_path / "run")["model"]
+    given = msr_zoo.create_model(source, pretrained=True)
+    for name, parameter in given.named_parameters():
+        assert torch.equal(weights[name], parameter), name
+    assert weights["layer1.4.bn2.weight"].any()
+    # A run that goes on keeps them.
+    out = tmp_path / "stopped"
+    train.main(arguments(pictures, out, *growing, "--grown-lr", "0.5", "--max-steps", "2"))
+    train.main(arguments(pictures, out, *growing, "--grown-lr", "0.5"))
+    shares = {group["share"] for group in checkpoint(out)["optimizer"]["param_groups"]}
+    assert shares == {0.5, 1.0}
 
 
 @pytest.mark.parametrize(
@@ -66,4 +88,5 @@ def test_source_of_something_else_is_refused(pictures, tmp_path, capsys):
     assert_refused(capsys, "does not know the classes ('bright', 'dark')", pictures, out, *cifar10)
     both = ("--pretrained", "true", "--grown-from", "msresnet20.cifar10")
     assert_refused(capsys, "choose pretrained or grown_from", pictures, out, *both)
+    assert_refused(capsys, "grown_lr must be at least 0", pictures, out, "--grown-lr", "-1")
     assert not out.exists()
