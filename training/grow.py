@@ -16,12 +16,12 @@ _BLOCK = re.compile(r"(layer\d+\.\d+)\.")
 def grow(network: Any, source: str, classes: tuple[str, ...]) -> set[str]:
     """Put the weights of a trained model, by its weights folder or name, into a deeper one's.
 
-    Each stage's first blocks take the source's, whatever follows them gets an empty branch (the last
-    norm's scale and shift 0), which adds nothing to the potentials that the shortcut carries: so the
-    network answers as the source does, and learns on from there (Net2Net; Chen et al., ICLR 2016).
-    Gives the names of what it took.
-    Raises ValueError where the source is not of the network's kind, deeper than it, of another width
-    or of other classes, and what `msr_zoo.create_model` raises.
+    Each stage's first blocks take the source's, and whatever follows them gets an empty branch (the
+    last norm's scale and shift 0), which adds nothing to the potentials that the shortcut carries:
+    the network answers as the source does, and learns on from there (Net2Net; Chen et al., ICLR
+    2016). Gives the names of what it took. Raises ValueError where the source is not of the
+    network's kind, deeper than it, of another width or of other classes, and what
+    `msr_zoo.create_model` raises.
     """
     with torch.random.fork_rng(devices=[]):  # what is drawn next is the network's
         shallow: Any = msr_zoo.create_model(source, pretrained=True)

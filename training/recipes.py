@@ -157,8 +157,8 @@ CIFAR10_TAUGHT_ON = replace(CIFAR10_TAUGHT, model="local-dir:runs/third", schedu
 CIFAR10_TAUGHT_GENTLY = replace(
     CIFAR10_TAUGHT, model="local-dir:runs/fourth", schedule="6x2 13x4", lr=0.006
 )
-# Deeper networks, which begin as a shallower one: msresnet20's weights and, beyond them, blocks that
-# add nothing yet.
+# Deeper networks, which begin as a shallower one: msresnet20's weights, followed by blocks that add
+# nothing yet.
 CIFAR10_GROWN = replace(
     CIFAR10_TAUGHT,
     model="msresnet32",
