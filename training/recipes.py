@@ -164,8 +164,8 @@ CIFAR10_GROWN = replace(
     model="msresnet32",
     pretrained=False,
     grown_from="msresnet20.cifar10",
-    schedule="3x2 2x4",
-    lr=0.004,
+    schedule="6x2 13x4",
+    lr=0.006,
 )
 # Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
