@@ -64,6 +64,8 @@ class Recipe:
             )
         if self.grown_lr < 0:
             raise ValueError(f"grown_lr must be at least 0, got {self.grown_lr}")
+        if self.grown_lr != 1 and not self.grown_from:
+            raise ValueError("grown_lr is for a network that grows: give grown_from too")
         if self.cutout < 0:
             raise ValueError(f"cutout must be at least 0 pixels, got {self.cutout}")
         if not 0 <= self.randaugment <= 30:

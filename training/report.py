@@ -192,6 +192,7 @@ def _settings(run: dict[str, Any]) -> str:
     kept |= set() if run["recipe"]["data"] == "cifar10-events" else {"crop_padding"}
     recipe = {key: value for key, value in run["recipe"].items() if value or key in kept}
     hidden = {"model"} | (set() if "teacher" in recipe else {"teacher_weight"})
+    hidden |= set() if "grown_from" in recipe else {"grown_lr"}
     hidden |= {"pretrained"} if "before" in run else set()
     hidden |= {"decay"} if recipe.get("decay", 0) < 0 else set()
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in hidden)

@@ -89,4 +89,5 @@ def test_source_of_something_else_is_refused(pictures, tmp_path, capsys):
     both = ("--pretrained", "true", "--grown-from", "msresnet20.cifar10")
     assert_refused(capsys, "choose pretrained or grown_from", pictures, out, *both)
     assert_refused(capsys, "grown_lr must be at least 0", pictures, out, "--grown-lr", "-1")
+    assert_refused(capsys, "give grown_from too", pictures, out, "--grown-lr", "0.5")
     assert not out.exists()

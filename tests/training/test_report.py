@@ -75,6 +75,7 @@ def test_grown_weights_keep_what_they_grew_from(weights, pictures, tmp_path, mon
         assert training["before"] == json.loads((weights / "training.json").read_text())
     results = json.loads((weights / "results.json").read_text())
     assert f"grown_from {weights.name}" in report.card(results, training)
+    assert "grown_lr" not in report.card(results, training["before"])
 
 
 @pytest.mark.parametrize(("name", "steps"), [("msresnet20", 2), ("resnet_twin20", 1)])
