@@ -3,7 +3,7 @@
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -191,6 +191,7 @@ class Activity:
         layer = self._neurons[name]
         if not layer.packed:
             raise ValueError("spikes are kept by record_activity(model, keep_spikes=True) alone")
+        _check_steps(shape[0] for shape in layer.shapes)
         calls = zip(layer.packed, layer.shapes, strict=True)
         return torch.cat([unpack_bits(b, shape[1:].numel()).view(shape) for b, shape in calls], 1)
 
@@ -203,6 +204,7 @@ class Activity:
             raise ValueError(
                 "currents are kept by record_activity(model, keep_currents=True) alone"
             )
+        _check_steps(len(current) for current in currents)
         return torch.cat(currents, 1)
 
     def as_dict(self) -> dict[str, Any]:
@@ -251,6 +253,11 @@ class Activity:
             first = x[:1].detach()
             layer.whole.append((first == first.clamp(min=0).round()).all())
         layer.counts.append(count)
+
+
+def _check_steps(steps: Iterable[int]) -> None:
+    if len(set(steps)) > 1:
+        raise ValueError("calls of different numbers of steps cannot be put together")
 
 
 def _same(spikes: Tensor, folded: Tensor) -> bool:

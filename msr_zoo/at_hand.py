@@ -21,7 +21,9 @@ def place(name: str) -> str:
     hub_id = model_info(name).hf_hub_id
     if not hub_id:
         return "-"
-    return "cached" if huggingface_hub.try_to_load_from_cache(hub_id, WEIGHTS_NAME) else "Hub"
+    # Of a file that is known not to exist the answer is an object, not None.
+    file = huggingface_hub.try_to_load_from_cache(hub_id, WEIGHTS_NAME)
+    return "cached" if isinstance(file, str) else "Hub"
 
 
 def in_mirror(name: str, file: str) -> Path | None:

@@ -56,19 +56,33 @@ class EventInput:
 
     @classmethod
     def of(cls, model: Any) -> "EventInput":
-        """What the config.json beside a model's weights says, or the defaults for its input."""
-        cfg = model.pretrained_cfg
-        size = cfg.get("input_size") or (2, 128, 128)
-        default = cls(num_steps=model.num_steps, size=(size[1], size[2]))
-        if not cfg.get("file"):
-            return default
-        weights = Path(cfg["file"])
+        """What the config.json beside a model's weights says, or the defaults for its input.
+
+        Steps that the model was created with, other than those of the folder, hold here too.
+        """
+        if told := cls.beside(model):
+            return told
+        size = model.pretrained_cfg.get("input_size") or (2, 128, 128)
+        return cls(num_steps=model.num_steps, size=(size[1], size[2]))
+
+    @classmethod
+    def beside(cls, model: Any) -> "EventInput | None":
+        """Like `of`, but None where no config.json says anything."""
+        if not (path := model.pretrained_cfg.get("file")):
+            return None
+        weights = Path(path)
         file = (weights if weights.is_dir() else weights.parent) / "config.json"
         if not file.is_file():
-            return default
+            return None
         try:
-            section = json.loads(file.read_text(encoding="utf-8")).get("spiking", {}).get("events")
-            return default if section is None else cls.from_dict(section)
+            config = json.loads(file.read_text(encoding="utf-8"))
+            section = config.get("spiking", {}).get("events")
+            if section is None:
+                return None
+            told = cls.from_dict(section)
+            stored = config.get("model_args", {}).get("num_steps")
+            chosen = stored is not None and model.num_steps != stored
+            return replace(told, num_steps=model.num_steps) if chosen else told
         except (OSError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: spiking.events cannot be read ({error})") from error
 

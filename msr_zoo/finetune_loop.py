@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class Tuning:
 
     def changed(self, changes: Mapping[str, Any]) -> "Tuning":
         """With other values; the share of early epochs stays as it is unless they are changed."""
+        if unknown := changes.keys() - asdict(self).keys():
+            raise ValueError(f"a recipe has no {', '.join(sorted(unknown))}")
         early = self.early_epochs * changes.get("epochs", self.epochs) // self.epochs
         return replace(self, **{"early_epochs": early, **changes})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from msr_zoo.models.tags import TAGS
+from msr_zoo.models.tags import Tag
 
 MARGIN, LABEL = 16, 132
 SMALLEST, LARGEST, MOST = 8, 56, 1600  # px of a cell, and of all of them
@@ -73,10 +73,12 @@ def accuracy(results: Mapping[str, Any]) -> str:
     return f"{top1:.2%} ({low:.2%} – {high:.2%}, {results['num_pictures']:,})"
 
 
-def card(results: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """A Hub card of a fine-tuned model, from what results.json and training.json hold."""
+def card(results: Mapping[str, Any], training: Mapping[str, Any], tag: Tag | None = None) -> str:
+    """A Hub card of a fine-tuned model, from what results.json and training.json hold.
+
+    `tag` is that of weights which this project publishes.
+    """
     name, recipe, activity = results["model"], training["recipe"], results["activity"]
-    tag = TAGS.get(name)
     source = name if tag else f"local-dir:{name}"
     operations, counts = activity["synaptic_operations"], training["samples"]
     energy, twin = activity["energy_joules"] * 1e6, activity["twin_energy_joules"] * 1e6

@@ -63,7 +63,7 @@ def divide(
             raise ValueError("test on another session or on the end of each recording, not both")
         rest, tested = _by_time(samples, everyone, TEST_SHARE)
         how = f"the last {TEST_SHARE:.0%} of every recording"
-    elif len(sessions) > 1:
+    elif len(sessions) > 1 or test is not None:
         chosen = test or next((name for name in TEST_NAMES if name in sessions), sessions[-1])
         tested = [i for i in everyone if samples[i].session == chosen]
         stop = [i for i in everyone if samples[i].session in TEST_NAMES and i not in set(tested)]

@@ -18,6 +18,7 @@ from msr_zoo.finetune_loop import Tuning, measure, tune
 from msr_zoo.finetune_report import card, draw_confusion
 from msr_zoo.finetune_split import divide
 from msr_zoo.hub import check_new, halved, save_pretrained
+from msr_zoo.models.tags import TAGS
 from msr_zoo.pretrained import WEIGHTS_NAME
 from msr_zoo.registry import create_model, load_pretrained, model_info
 
@@ -91,6 +92,8 @@ def finetune(
     recipe = recipe.changed(changes or {})
     arch = Path(name).name.partition(".")[0]
     folder = Path(out or f"{arch}.{root.resolve().name}")
+    if not out and folder.name in TAGS:
+        raise ValueError(f"{folder} is the name of published weights: name another folder (out)")
     check_new(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory(prefix="msr_zoo-") as cache:
@@ -123,7 +126,7 @@ def finetune(
         rounded = {key: value.float() for key, value in halved(network, tensors).items()}
         network.load_state_dict({**tensors, **rounded})
         results = {
-            "model": folder.name,
+            "model": folder.resolve().name,
             "data": root.resolve().name,
             "split": split.how,
             **measure(network, data, split.test),

@@ -1,6 +1,5 @@
 """Weights folders that are exactly Hub repositories: written whole, or not at all."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,9 +30,12 @@ def save_pretrained(
 
     Convolution and linear tensors are stored in float16 unless `full_precision` is set, so logits
     of the stored model differ by that rounding; batch-norm tensors stay float32. `events` tells
-    how recordings become the model's input, `files` are more files by their names. `folder` must be
-    new or empty.
+    how recordings become the input of a model of two channels (default: as they did in the folder
+    that it was loaded from), `files` are more files by their names. `folder` must be new or empty.
+    Raises OSError if it cannot be written.
     """
+    if events is None and getattr(model, "in_chans", None) == 2:
+        events = EventInput.beside(model)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if not full_precision:
         tensors |= halved(model, tensors)
@@ -111,21 +113,33 @@ def _save_config(model: Any, file: Path, events: EventInput | None = None) -> No
 
 
 def check_new(folder: Path) -> None:
-    """Raise FileExistsError unless a folder is new or empty."""
+    """Raise FileExistsError unless a folder is new or empty, OSError if none can be written."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already and not an empty folder")
+    whole = folder.resolve()
+    there = next(path for path in (whole, *whole.parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise type(error)(f"{folder} cannot be written ({error.strerror})") from error
 
 
 @contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
     """A folder to write in, which takes the name `folder` at the end, or vanishes on an error."""
     check_new(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as around:
+    folder = folder.resolve()
+    # A folder that is there may be a mount point or the current one, and so has to stay.
+    beside = folder if folder.is_dir() else folder.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as around:
         # One level down, because a temporary folder itself is closed to all but its owner.
         part = Path(around) / "part"
         part.mkdir()
         yield part
-        if folder.exists():
-            folder.rmdir()
-        shutil.move(part, folder)
+        if beside != folder:
+            part.rename(folder)
+            return
+        # The weights last: where they are, the rest is.
+        for file in sorted(part.iterdir(), key=lambda file: file.name == WEIGHTS_NAME):
+            file.rename(folder / file.name)

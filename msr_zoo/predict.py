@@ -72,7 +72,8 @@ class Predictor:
 
     A model of two channels takes event recordings instead, in the windows that its config.json
     tells of. The model is set to evaluation, and where it can be, it is run by the `EventEngine`.
-    Threads may share it. Raises ValueError if its input has neither two nor three channels.
+    Threads may share it. Raises ValueError if its input has neither two nor three channels, or it
+    has no classes.
     """
 
     def __init__(self, model: nn.Module, *, top_k: int = 5) -> None:
@@ -85,6 +86,8 @@ class Predictor:
                 f"{self.model.in_chans}"
             )
         self.labels = label_names(self.model)
+        if not self.labels:
+            raise ValueError("a model without classes (num_classes=0) names nothing")
         self.top_k = min(top_k, len(self.labels))
         self.takes_recordings = self.model.in_chans == 2
         if self.takes_recordings:

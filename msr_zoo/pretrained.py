@@ -1,8 +1,10 @@
 """Where weights come from: the wheel, a mirror, the Hub; their digests and their keys."""
 
 import hashlib
+import http.client
 import os
 import shutil
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -74,7 +76,7 @@ def _search(name: str, hub_id: str, sha256: str | None, cache_dir: str | Path | 
         raise WeightsError(
             f"No weights found for {name}: looked in {', '.join(tried)}. Go online, or set "
             f"{MIRROR} to a folder or URL that holds {name}/{WEIGHTS_NAME} (a weights folder "
-            f'alone loads as create_model("local-dir:FOLDER")).'
+            f'alone loads as create_model("local-dir:FOLDER", pretrained=True)).'
         ) from error
     return verified(file, sha256)
 
@@ -162,7 +164,7 @@ def _download(url: str, sha256: str | None, cache_dir: str | Path | None) -> Pat
     if file.is_file():
         return verified(file, sha256)
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{os.getpid()}.part.safetensors")
+    part = file.with_name(f"{os.getpid()}-{threading.get_ident()}.part.safetensors")
     try:
         with urllib.request.urlopen(url, timeout=30) as response, part.open("wb") as stream:
             size = int(response.headers.get("Content-Length", 0))
@@ -173,6 +175,8 @@ def _download(url: str, sha256: str | None, cache_dir: str | Path | None) -> Pat
         part.replace(file)
     except WeightsError as error:
         raise WeightsError(f"{url}: {error}") from error
+    except http.client.HTTPException as error:  # of a URL that is none, or of broken HTTP
+        raise OSError(f"{url}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
     return file

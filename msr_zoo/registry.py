@@ -16,6 +16,14 @@ from msr_zoo.pretrained import WeightsError, reason
 
 Filter = str | Iterable[str]
 
+# What a config.json's lists are of, where it has them.
+_LISTS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "input_size": (int, "whole numbers"),
+    "mean": ((int, float), "numbers"),
+    "std": ((int, float), "numbers"),
+    "label_names": (str, "names"),
+}
+
 
 def is_model(model_name: str) -> bool:
     """Whether a name, with or without a tag, is one of ours."""
@@ -78,6 +86,10 @@ def load_pretrained(name: str, **kwargs: Any) -> nn.Module:
         return create_model(name, pretrained=True, **kwargs)
     except RuntimeError as error:  # no weights, swapped weights, weights of another network
         raise ValueError(str(error)) from error
+    except (AttributeError, KeyError, TypeError) as error:
+        if not folder.is_dir():
+            raise
+        raise ValueError(f"{folder}: config.json describes no model of ours ({error})") from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -88,6 +100,13 @@ def _check_folder(folder: Path) -> None:
     arch = config.get("architecture") if isinstance(config, dict) else None
     if not isinstance(arch, str) or not is_model(arch):
         raise ValueError(f"{folder}: config.json names no model of ours ({arch!r})")
+    cfg = config.get("pretrained_cfg")
+    if not isinstance(cfg, dict):
+        raise ValueError(f"{folder}: config.json has no pretrained_cfg")
+    for key, (kind, kinds) in _LISTS.items():
+        for value in (config.get(key, []), cfg.get(key, [])):
+            if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
+                raise ValueError(f"{folder}: {key} in config.json is no list of {kinds}")
 
 
 def _check(model_name: str) -> None:
@@ -98,3 +117,11 @@ def _check(model_name: str) -> None:
             f"Unknown model {model_name!r}; "
             + (f"close matches: {', '.join(close)}" if close else f"ours are {', '.join(names)}")
         )
+    try:
+        get_pretrained_cfg(model_name, allow_unregistered=False)
+    except RuntimeError:
+        arch = model_name.partition(".")[0]
+        tagged = list_models(f"{arch}.*", include_tags=True)
+        raise ValueError(
+            f"Unknown model {model_name!r}; there is {', '.join((arch, *tagged))}"
+        ) from None

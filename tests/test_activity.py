@@ -228,6 +228,13 @@ def test_what_was_not_kept_is_said():
         activity.currents("lif")
     with pytest.raises(KeyError, match="layer9"):
         activity.spikes("layer9")
+    events = small(in_chans=2)
+    with record_activity(events, keep_spikes=True, keep_currents=True) as activity:
+        events(torch.randn(1, 3, 2, 9, 7))
+        events(torch.randn(1, 4, 2, 9, 7))
+    for kept in (activity.spikes, activity.currents):
+        with pytest.raises(ValueError, match="different numbers of steps"):
+            kept("layer1.0.lif1")
 
 
 def hooks(model: nn.Module) -> int:

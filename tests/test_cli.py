@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -143,6 +144,24 @@ def test_info(capsys):
 
 def test_info_of_an_unknown_name(capsys):
     assert "msresnet34" in refused(capsys, "info", "msresnet35")
+    assert "there is msresnet20, msresnet20.cifar10" in refused(capsys, "info", "msresnet20.foo")
+    assert "msresnet20.cifar10" in refused(capsys, "isometry", "msresnet20.foo")
+
+
+def test_weights_that_the_hub_is_known_not_to_have_are_not_cached(monkeypatch, tmp_path):
+    hub_id = msr_zoo.model_info("msresnet18.in1k").hf_hub_id
+    repo = tmp_path / f"models--{hub_id.replace('/', '--')}"
+    (repo / ".no_exist" / "abc").mkdir(parents=True)
+    (repo / ".no_exist" / "abc" / "model.safetensors").touch()
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    real = at_hand.huggingface_hub.try_to_load_from_cache
+    monkeypatch.setattr(
+        at_hand.huggingface_hub,
+        "try_to_load_from_cache",
+        lambda *asked: real(*asked, cache_dir=tmp_path),
+    )
+    assert at_hand.place("msresnet18.in1k") == "Hub"
 
 
 def test_predict_example(capsys, weights):
@@ -248,10 +267,32 @@ def test_predict_refuses_in_one_sentence(capsys, weights, tmp_path):
     (tmp_path / "config.json").write_text('{"architecture": "resnet18"}')
     assert "names no model of ours ('resnet18')" in refused(capsys, *example, tmp_path)
     (tmp_path / "config.json").write_text('{"architecture": "msresnet20"}')
+    assert "config.json has no pretrained_cfg" in refused(capsys, *example, tmp_path)
+    (tmp_path / "config.json").write_text('{"architecture": "msresnet20", "pretrained_cfg": {}}')
     assert "holds no model.safetensors" in refused(capsys, *example, tmp_path)
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
     assert "text.jpg: not a picture" in refused(capsys, "predict", text, "--model", weights)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ({"pretrained_cfg": None}, "has no pretrained_cfg"),
+        ({"model_args": {"depth": 3}}, "describes no model of ours"),
+        ({"model_args": {"num_steps": "4"}}, "describes no model of ours"),
+        ({"num_classes": "10"}, "describes no model of ours"),
+        ({"pretrained_cfg": {"input_size": 32}}, "input_size in config.json is no list of whole"),
+        ({"pretrained_cfg": {"mean": ["a"]}}, "mean in config.json is no list of numbers"),
+        ({"label_names": 5}, "label_names in config.json is no list of names"),
+    ],
+)
+def test_a_foreign_config_is_refused_in_one_sentence(capsys, weights, tmp_path, edit, words):
+    folder = tmp_path / "w"
+    shutil.copytree(weights, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **edit}))
+    assert words in refused(capsys, "predict", "--example", "--model", folder)
 
 
 def test_convert_refuses_in_one_sentence(capsys, tmp_path):

@@ -88,6 +88,7 @@ def test_few_pictures_spare_none_to_tell_when_to_stop():
         (windows(1), {}, r"'cup' has only one file.*leak.*--by-time"),
         (windows(2), {"test": "friday"}, "no folder 'friday' to test on"),
         (windows(2, session="a"), {"by_time": True, "test": "a"}, "not both"),
+        (windows(2, session="a"), {"test": "a"}, "nothing to train on once the session a"),
         (windows(1, number=1), {"by_time": True}, "'cup' has nothing to train on"),
         (
             windows(1, session="a")[:20] + windows(1, session="b", first=2),

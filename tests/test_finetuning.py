@@ -219,6 +219,25 @@ def test_a_full_folder_is_refused_before_training(capsys, tmp_path, recordings, 
     assert "not an empty folder" in refused(capsys, tmp_path, recordings, "--model", event_model)
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_training(recordings, event_model):
+    taken = recordings / "day0" / "blob" / "take.npz"
+    lines = []
+    with pytest.raises(OSError, match="cannot be written"):
+        msr_zoo.finetune(recordings, out=taken / "out", model=event_model, report=lines.append)
+    assert lines == []
+
+
+def test_published_names_are_not_given_to_other_weights(tmp_path, monkeypatch):
+    """The folder would be taken for the published weights, by its name."""
+    root = tmp_path / "cifar10"
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / name / "0.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"msresnet20\.cifar10 is the name of published weights"):
+        msr_zoo.finetune(root)
+
+
 def test_an_interrupt_leaves_nothing(tmp_path, recordings, event_model):
     before = set(tmp_path.rglob("*"))
 
@@ -273,6 +292,8 @@ def test_fewer_epochs_keep_the_share_of_early_ones():
 def test_impossible_recipes_are_refused():
     with pytest.raises(ValueError, match="needs an epoch"):
         Tuning(patience=0)
+    with pytest.raises(ValueError, match="a recipe has no epoch"):
+        Tuning().changed({"epoch": 1})
 
 
 def test_a_square_about_the_median_is_shrunk_or_enlarged():

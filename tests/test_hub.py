@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from safetensors.torch import load_file
 
 import msr_zoo
 from msr_zoo import hub
+from msr_zoo.event_input import EventInput
 from msr_zoo.pretrained import digest_of
 
 # Nothing here is what the variant alone would give.
@@ -136,6 +138,40 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match="not an empty folder"):
         hub.save_pretrained(trained(), tmp_path / "w", card="second")
     assert (tmp_path / "w" / "README.md").read_text() == "first"
+
+
+@pytest.mark.parametrize("given", [".", "link"])
+def test_an_empty_folder_stays_where_it_is(tmp_path, monkeypatch, given):
+    """It may be the current one, behind a link, or a mount point."""
+    (tmp_path / "w").mkdir()
+    (tmp_path / "link").symlink_to("w")
+    monkeypatch.chdir(tmp_path / "w" if given == "." else tmp_path)
+    before = (tmp_path / "w").stat().st_ino
+    hub.save_pretrained(trained(), given, card="# card")
+    assert (tmp_path / "w").stat().st_ino == before
+    assert {file.name for file in (tmp_path / "w").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="cannot be written"):
+        hub.check_new(tmp_path / "file" / "below" / "w")
+    hub.check_new(tmp_path / "new" / "w")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_saving_again_keeps_how_recordings_become_the_input(tmp_path):
+    events = EventInput(window_us=None, size=(8, 8), sensor=(16, 16), field=4, num_steps=3)
+    model = trained("msresnet20_dvs")
+    hub.save_pretrained(model, tmp_path / "one", card="", events=events)
+    again = msr_zoo.create_model(f"local-dir:{tmp_path / 'one'}", pretrained=True, num_steps=5)
+    hub.save_pretrained(again, tmp_path / "two", card="")
+    loaded = msr_zoo.create_model(f"local-dir:{tmp_path / 'two'}", pretrained=True)
+    assert EventInput.of(loaded) == dataclasses.replace(events, num_steps=5)
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path):

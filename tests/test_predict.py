@@ -54,6 +54,8 @@ def test_top_k(predictor):
     )
     with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
         Predictor(predictor.model, top_k=0)
+    with pytest.raises(ValueError, match="without classes"):
+        Predictor(msr_zoo.create_model("msresnet20", num_classes=0))
 
 
 def test_names_of_classes():
@@ -166,6 +168,9 @@ def test_the_config_says_how_recordings_are_cut(recorder):
     assert EventInput.from_dict(json.loads(json.dumps(options.as_dict()))) == options
     (whole,) = options.windows(moving_dot())
     assert whole[0] == (7_000_000, 7_249_901)
+    file = recorder.model.pretrained_cfg["file"]
+    longer = msr_zoo.create_model(f"local-dir:{Path(file).parent}", pretrained=True, num_steps=7)
+    assert Predictor(longer).event_input.num_steps == 7
     with pytest.raises(ValueError, match="unknown: windows_us"):
         EventInput.from_dict({"windows_us": 5})
     with pytest.raises(ValueError, match="must be at least 1, got 0"):

@@ -62,7 +62,9 @@ def write_reports() -> None:
 def card_of(folder: Path, results: dict[str, Any]) -> str:
     """The card of a weights folder; those of fine-tuned models are written as users' are."""
     training = json.loads((folder / "training.json").read_text())
-    return (card if "provenance" in training else finetuned_card)(results, training)
+    if "provenance" in training:
+        return card(results, training)
+    return finetuned_card(results, training, TAGS.get(results["model"]))
 
 
 def _measured() -> list[tuple[Path, dict[str, Any]]]:

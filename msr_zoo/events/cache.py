@@ -77,8 +77,11 @@ def cached(folder: Path, key: str, make: Callable[[], Recordings]) -> Recordings
     if not entry.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         recordings = make()
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+        around = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+        # One level down, because a temporary folder itself is closed to all but its owner.
+        draft = around / key
         try:
+            draft.mkdir()
             for name in _NAMES:
                 np.save(draft / f"{name}.npy", getattr(recordings, name))
             os.rename(draft, entry)
@@ -87,5 +90,5 @@ def cached(folder: Path, key: str, make: Callable[[], Recordings]) -> Recordings
             if not entry.is_dir():
                 raise
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(around, ignore_errors=True)
     return Recordings(**{n: np.load(entry / f"{n}.npy", mmap_mode="r") for n in _NAMES})

@@ -1,5 +1,6 @@
 """The models that can be watched: which there are, and those in memory."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -58,7 +59,8 @@ def load(name: str, folders: bool) -> tuple[nn.Module, Source]:
     if name not in known:
         if not folders:
             raise ValueError(f"{name!r} is not among the models of this page")
-        if not Path(name.removeprefix("local-dir:")).is_dir():
+        # For a name that no folder can have Path raises OSError.
+        if not os.path.isdir(name.removeprefix("local-dir:")):
             raise ValueError(f"{name!r} is neither a model of this page nor a weights folder")
     model = load_pretrained(name)
     return model.eval(), Source(Path(name).name if name not in known else name, trained=True)

@@ -1,5 +1,6 @@
 """What the page's buttons do: requests in, HTML out, a piece a step."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,12 +48,12 @@ class Show:
         Of `picture` and `recording` the model takes one. `steps` 0 and `length_ms` 0 are the
         model's own; `compare` puts `model_b` with `steps_b` beside it.
         """
-        first = _request(model, picture, recording, steps, begin_ms, length_ms)
-        requests = [first, replace(first, model=model_b or "", steps=int(steps_b or 0))]
         try:
+            first = _request(model, picture, recording, steps, begin_ms, length_ms)
+            requests = [first, replace(first, model=model_b or "", steps=_whole(steps_b))]
             traces = [self.watcher.trace(request) for request in requests[: 1 + bool(compare)]]
         except ValueError as error:
-            yield Shown(page.problem(told(error, first)), "")
+            yield Shown(page.problem(told(error, picture, recording)), "")
             return
         layers = tuple(dict.fromkeys(name for trace in traces for name in trace.layers))
         layer = layer if layer in layers else layers[0]
@@ -74,14 +75,14 @@ class Show:
         layer: str | None,
     ) -> str:
         """HTML of one layer: spike maps, raster, potentials. Arguments as for /watch."""
-        first = _request(model, picture, recording, steps, begin_ms, length_ms)
-        requests = [first, replace(first, model=model_b or "", steps=int(steps_b or 0))]
         try:
+            first = _request(model, picture, recording, steps, begin_ms, length_ms)
+            requests = [first, replace(first, model=model_b or "", steps=_whole(steps_b))]
             traces = [self.watcher.trace(request) for request in requests[: 1 + bool(compare)]]
             if not any(layer in trace.rates for trace in traces):
                 raise ValueError(f"{traces[0].source.name} has no layer {layer!r}")
         except ValueError as error:
-            return page.problem(told(error, first))
+            return page.problem(told(error, picture, recording))
         return page.detail(traces, str(layer))(max(trace.steps for trace in traces))
 
     def film(
@@ -90,11 +91,11 @@ class Show:
         """HTML of a recording as a film, the window marked that the model sees."""
         if not recording:
             return ""
-        request = _request(model, None, recording, steps, begin_ms, length_ms)
         try:
+            request = _request(model, None, recording, steps, begin_ms, length_ms)
             return self.watcher.film(request)
         except ValueError as error:
-            return page.problem(told(error, request))
+            return page.problem(told(error, recording))
 
     def activity(
         self,
@@ -106,11 +107,11 @@ class Show:
         length_ms: float,
     ) -> dict[str, Any]:
         """Answer after each step, firing rates, operations and energy, as JSON holds them."""
-        request = _request(model, picture, recording, steps, begin_ms, length_ms)
         try:
+            request = _request(model, picture, recording, steps, begin_ms, length_ms)
             return self.watcher.trace(request).as_dict()
         except ValueError as error:
-            raise ValueError(told(error, request)) from error
+            raise ValueError(told(error, picture, recording)) from error
 
 
 def _request(
@@ -123,13 +124,19 @@ def _request(
 ) -> Request:
     """What a form holds as a request; a field that was emptied counts as 0."""
     window = (float(begin_ms or 0), float(length_ms or 0))
-    return Request(model or "", picture, recording, int(steps or 0), *window)
+    return Request(model or "", picture, recording, _whole(steps), *window)
 
 
-def told(error: ValueError, request: Request) -> str:
-    """An error's sentence, without the folders of this machine before a visitor's file."""
+def _whole(steps: float | None) -> int:
+    if steps and not math.isfinite(steps):
+        raise ValueError(f"steps must be a number, got {steps}")
+    return int(steps or 0)
+
+
+def told(error: ValueError, *files: str | None) -> str:
+    """An error's sentence, without the folders of this machine before a visitor's files."""
     sentence = " ".join(str(error).split())
-    for file in (request.picture, request.recording):
+    for file in files:
         if file:
             sentence = sentence.replace(file, Path(file).name)
     return sentence

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,5 +162,6 @@ def digest(path: str) -> str:
 
 def _version(name: str) -> tuple[str, int]:
     """What tells a model apart; a folder may be written anew while the page is open."""
-    weights = Path(name.removeprefix("local-dir:")) / WEIGHTS_NAME
-    return name, weights.stat().st_mtime_ns if weights.is_file() else 0
+    weights = os.path.join(name.removeprefix("local-dir:"), WEIGHTS_NAME)
+    # Where Path raises OSError for a name that no file can have, this is False.
+    return name, os.stat(weights).st_mtime_ns if os.path.isfile(weights) else 0

@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import pytest
@@ -149,6 +151,30 @@ def test_mirror_url_is_fetched_once(made, weights, server, monkeypatch, tmp_path
     cached.write_bytes(other_weights(made))
     with pytest.raises(RuntimeError, match="has sha256"):
         load(cache_dir=tmp_path / "cache")
+
+
+def test_threads_that_fetch_one_url_both_get_it(made, weights, server, monkeypatch, tmp_path):
+    monkeypatch.setenv("MSR_ZOO_MIRROR", f"{server.url}/plain/mirror")
+    server.files[f"mirror/{NAME}/model.safetensors"] = weights
+    meeting, verified = threading.Barrier(2, timeout=30), pretrained.verified
+
+    def met(file, sha256):
+        if ".part." in file.name:
+            meeting.wait()  # both have fetched, and neither has given the file its name
+        return verified(file, sha256)
+
+    monkeypatch.setattr(pretrained, "verified", met)
+    with ThreadPoolExecutor(2) as pool:
+        loading = [pool.submit(load, cache_dir=tmp_path / "cache") for _ in range(2)]
+        for model in loading:
+            assert_same(model.result(), made[1])
+    assert [f.name for f in (tmp_path / "cache").rglob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_a_mirror_that_is_no_url_is_named(made, weights, server, monkeypatch):
+    monkeypatch.setenv("MSR_ZOO_MIRROR", "http://127.0.0.1:x1")
+    with pytest.raises(RuntimeError, match="nonnumeric port: 'x1'"):
+        load()
 
 
 @pytest.mark.parametrize("served", ["cut", "swapped"])
