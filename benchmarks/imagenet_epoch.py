@@ -76,12 +76,13 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", default=["msresnet18"])
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--num-steps", type=int, default=6)
+    parser.add_argument("--num-steps", type=int, help="T; default: the model's own")
     add_options(parser)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for name in options.models:
-        given = (options.batch, options.num_steps, options.rounds, options.precision)
+        num_steps = options.num_steps or msr_zoo.create_model(name).num_steps
+        given = (options.batch, num_steps, options.rounds, options.precision)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             try:
                 rows.append(pool.apply(measure, (name, *given, options.device)))

@@ -1,6 +1,6 @@
 """Inference and training steps beside SpikingJelly 2.0 and the bare convolutions.
 
-    python -m benchmarks.speed [--quick] [--compile [msresnet20 ...]] [--models msresnet20 ...]
+    python -m benchmarks.speed [--quick] [--compile none|msresnet20 ...] [--models msresnet20 ...]
 
 Before anything is timed, the rivals must give the same spikes, logits and gradients as ours.
 """
@@ -141,9 +141,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--compile",
-        nargs="*",
+        nargs="+",
         default=["msresnet18", "msresnet20"],
-        choices=CASES,
+        choices=["none", *CASES],
         help="models whose inference is also timed compiled, which takes minutes each",
     )
     parser.add_argument(

@@ -16,7 +16,7 @@ from msr_zoo.event_input import EventInput
 from msr_zoo.events import Augmentation, EventFolder, Events, Window, around_median
 from msr_zoo.events.folder import labelled_files
 from msr_zoo.finetune_split import Sample
-from msr_zoo.predict import read_picture
+from msr_zoo.predict import picture_suffixes, read_picture
 
 KEPT_BYTES = 2**30  # of decoded pictures
 SMALLEST_CROP = (0.35, 1.0)  # shares of a picture's area
@@ -45,7 +45,7 @@ class Samples(Protocol):
 def are_pictures(root: Path) -> bool:
     """Whether the first file in a folder of class folders is a picture, by its name."""
     _, _, first = labelled_files(root, "pictures or recordings")[0]
-    return first.suffix.lower() in Image.registered_extensions()
+    return first.suffix.lower() in picture_suffixes()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor, nn
 
@@ -183,11 +183,22 @@ def pictures_in(path: str | Path) -> list[Path]:
         raise ValueError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    suffixes = Image.registered_extensions()
+    suffixes = picture_suffixes()
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
     if not files:
         raise ValueError(f"{path}: no picture in this folder")
     return files
+
+
+def picture_suffixes() -> set[str]:
+    """Endings of the files that Pillow reads by itself; HDF5, for one, it only knows by name."""
+    endings = Image.registered_extensions()
+    stubs = {
+        name
+        for name, (reader, _) in Image.OPEN.items()
+        if isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
+    }
+    return {ending for ending, name in endings.items() if name in Image.OPEN and name not in stubs}
 
 
 def read_picture(path: str | Path) -> Image.Image:

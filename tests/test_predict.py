@@ -269,6 +269,7 @@ def test_a_folder_gives_its_pictures_in_order(tmp_path):
     for name in ("c.png", "b/a.JPG", "a.png"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "events.h5").write_text("x")  # Pillow knows HDF5 by name alone
     assert pictures_in(tmp_path) == [tmp_path / n for n in ("a.png", "b/a.JPG", "c.png")]
     assert pictures_in(tmp_path / "c.png") == [tmp_path / "c.png"]
     (tmp_path / "empty").mkdir()

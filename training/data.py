@@ -19,7 +19,7 @@ from augment import (
     rand_augment,
     resized_crop,
 )
-from pictures import Pictures, SizesDifferError, open_pictures
+from pictures import NoPicturesError, Pictures, SizesDifferError, open_pictures
 from readers import TimmBatches, is_named
 from recipes import Recipe
 from seeds import seeded
@@ -92,7 +92,7 @@ def open_split(
             folder = str(sources[0])
             _refuse_changes(recipe, folder, sizes)
             return TimmBatches(recipe, cfg, folder, (split,), train, device, rank, world)
-        except ValueError:
+        except NoPicturesError:
             if split == splits[-1]:
                 raise
         else:

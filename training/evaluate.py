@@ -22,6 +22,7 @@ from msr_zoo.activity import record_activity
 from msr_zoo.finetune_report import wilson_interval
 from provenance import provenance
 from recipes import CIFAR10_TWO_CORES
+from whole import write_whole
 
 DATA_NAMES = {
     "cifar10": "CIFAR-10 (JPEG copy)",
@@ -46,6 +47,8 @@ def main() -> None:
     if options.num_steps is not None and options.out is None:
         parser.error("--out is needed for another T than the weights' own")
     out = options.out or folder / "results.json"
+    if not out.parent.is_dir():
+        parser.error(f"{out.parent} is no folder to write {out.name} into")
     source = f"local-dir:{folder}" if folder.is_dir() else options.model
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,6 +63,7 @@ def main() -> None:
             batch_size=options.batch_size,
             schedule=f"1x{model.num_steps}",
         )
+        recipe.check()
         batches = open_split(recipe, cfg, train=False, device=device)
     except (ValueError, OSError, RuntimeError) as error:
         parser.error(str(error))
@@ -76,7 +80,7 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         **provenance(device),
     }
-    out.write_text(json.dumps(results, indent=1) + "\n")
+    write_whole(out, json.dumps(results, indent=1) + "\n")
     print(f"{out}: top-1 {results['top1'][0]:.2%}")
 
 

@@ -9,6 +9,7 @@ by their name.
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="folder that training/train.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it is new")
+    parser.add_argument(
+        "--replace", action="store_true", help="put it in the place of a folder that is there"
+    )
     options = parser.parse_args()
     if not (options.run / "last.pt").exists():
         parser.error(f"{options.run} holds no last.pt")
-    if options.out.exists():
+    if options.out.exists() and not options.replace:
         parser.error(f"{options.out} is there already")
     saved = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
     recipe = Recipe(**saved["recipe"])
@@ -59,15 +63,21 @@ def main() -> None:
         )
     events = event_input(model.num_steps) if recipe.data == "cifar10-events" else None
     card = "Made by training/export.py.\n"
-    digest = save_pretrained(model, options.out, card=card, events=events)
     # What the card is made from, next to what training/evaluate.py measures.
     run = {key: saved[key] for key in ("recipe", "provenance", "history")}
+    if saved.get("earlier"):
+        run["earlier"] = saved["earlier"]
     began_as = recipe.grown_from or (recipe.model if recipe.pretrained else "")
     path = began_as.removeprefix("local-dir:")
     before = (WHEEL / path if path == began_as else Path(path)) / "training.json"
     if began_as and before.is_file():
         run["before"] = json.loads(before.read_text())
-    (options.out / "training.json").write_text(json.dumps(run, indent=1) + "\n")
+    files = {"training.json": (json.dumps(run, indent=1) + "\n").encode()}
+    new = options.out.with_name(f".{options.out.name}.new") if options.replace else options.out
+    digest = save_pretrained(model, new, card=card, events=events, files=files)
+    if options.replace:
+        shutil.rmtree(options.out, ignore_errors=True)
+        new.rename(options.out)
     print(f"{options.out}: sha256 {digest}")
     if size > GIT_BYTES:
         print(

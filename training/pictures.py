@@ -3,9 +3,11 @@
 import hashlib
 import io
 import json
+import lzma
 import os
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,10 @@ class Pictures:
     classes: tuple[str, ...]
 
 
+class NoPicturesError(ValueError):
+    """A split has no pictures."""
+
+
 class SizesDifferError(ValueError):
     """The pictures differ in size, so they cannot be held as one array."""
 
@@ -37,7 +43,7 @@ def open_pictures(sources: list[Path], split: str, cache: Path | None = None) ->
     """Read <split>/<class>/<picture> out of folders and tar archives (any compression).
 
     The first call decodes into `cache` (default $MSR_ZOO_CACHE or ~/.cache/msr_zoo), later ones map
-    that. Raises ValueError for a split without pictures or a broken picture, and SizesDifferError.
+    that. Raises NoPicturesError, SizesDifferError, and ValueError for a broken picture or archive.
     """
     if cache is None:
         cache = Path(os.environ.get("MSR_ZOO_CACHE", Path.home() / ".cache" / "msr_zoo"))
@@ -72,12 +78,15 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
                 yield path.relative_to(source).as_posix(), path.read_bytes()
         return
     # A stream, because seeking back in a compressed archive unpacks it from its beginning.
-    with tarfile.open(source, "r|*") as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).suffix.lower() in EXTENSIONS:
-                file = archive.extractfile(member)
-                assert file is not None
-                yield member.name, file.read()
+    try:
+        with tarfile.open(source, "r|*") as archive:
+            for member in archive:
+                if member.isfile() and Path(member.name).suffix.lower() in EXTENSIONS:
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    yield member.name, file.read()
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise ValueError(f"{source} is no whole tar archive ({error})") from error
 
 
 def _decode(sources: list[Path], split: str, folder: Path) -> None:
@@ -101,7 +110,8 @@ def _decode(sources: list[Path], split: str, folder: Path) -> None:
                     f"{source}: pictures of several sizes, or very many, must lie in one folder"
                 )
     if not names:
-        raise ValueError(f"no pictures under {split}/<class>/ in {', '.join(map(str, sources))}")
+        places = ", ".join(map(str, sources))
+        raise NoPicturesError(f"no pictures under {split}/<class>/ in {places}")
     classes = sorted(set(names))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:

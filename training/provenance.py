@@ -10,12 +10,23 @@ import torch
 import msr_zoo
 
 
-def provenance(device: torch.device, processes: int = 1) -> dict[str, Any]:
+def _git(*words: str) -> str:
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
+    return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True).stdout.strip()
+
+
+# Read once, at the start: what a long run executes does not change with the working tree. Results
+# and texts change none of it.
+_ASIDE = [f":(top,exclude){what}" for what in ("*/results/*", "*.md")]
+COMMIT = _git("rev-parse", "HEAD") or "unknown"
+UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_ASIDE))
+
+
+def provenance(device: torch.device, processes: int = 1) -> dict[str, Any]:
     cuda = device.type == "cuda"
     return {
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": COMMIT,
+        "uncommitted_changes": UNCOMMITTED,
         "msr_zoo": msr_zoo.__version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),

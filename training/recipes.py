@@ -46,6 +46,19 @@ class Recipe:
     def check(self) -> None:
         """Raise ValueError for a field that no training could go by."""
         self.phases()
+        least = {"batch_size": 1, "lr": 0, "weight_decay": 0, "crop_padding": 0, "rate_penalty": 0}
+        for name, number in least.items():
+            if not getattr(self, name) >= number:
+                raise ValueError(f"{name} must be at least {number}, got {getattr(self, name)}")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be at least 0 and fewer than the {self.epochs} of the "
+                f"schedule, got {self.warmup_epochs}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing must be at least 0 and less than 1, got {self.label_smoothing}"
+            )
         if self.optimizer not in ("sgd", "muon"):
             raise ValueError(f"optimizer must be sgd or muon, got {self.optimizer!r}")
         if self.precision not in ("float32", "float16", "bfloat16"):
@@ -169,7 +182,7 @@ CIFAR10_GROWN = replace(
     schedule="6x2 13x4",
     lr=0.006,
 )
-# Simulated recordings of CIFAR-10's pictures, for a quarter of an hour of one CPU core.
+# Simulated recordings of CIFAR-10's pictures, for half an hour of one CPU core.
 EVENTS_ONE_CORE = Recipe(
     model="msresnet20_dvs",
     data="cifar10-events",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msr_zoo.finetune_report import card as finetuned_card
+from msr_zoo.finetune_report import wilson_interval
 from msr_zoo.models.tags import TAGS
 
 ROOT = Path(__file__).parents[1]
@@ -86,9 +87,17 @@ def models_table() -> str:
 
 
 def _accuracy(results: dict[str, Any]) -> str:
-    low, high = results["top1_interval95"]
-    top1 = sum(results["top1"]) / len(results["top1"])
-    return f"{top1:.2%} ({low:.2%} – {high:.2%}, {results['num_pictures']:,})"
+    """Top-1 of the tensors that are here, and the mean where other seeds were trained too."""
+    number, seeds = results["num_pictures"], len(results["top1"])
+    if seeds == 1:
+        low, high = results["top1_interval95"]
+        return f"{results['top1'][0]:.2%} ({low:.2%} – {high:.2%}, {number:,})"
+    low, high = wilson_interval(results["top1"][0], number)
+    mean = sum(results["top1"]) / seeds
+    return (
+        f"{results['top1'][0]:.2%} ({low:.2%} – {high:.2%}, {number:,}); mean of {seeds} seeds "
+        f"{mean:.2%}"
+    )
 
 
 def _spikes_per_neuron(results: dict[str, Any]) -> str:
@@ -116,8 +125,9 @@ def card(results: dict[str, Any], training: dict[str, Any]) -> str:
     taught = any(run["recipe"].get("teacher") for run in descents)
     alone = " (those of its teacher not counted)" if taught else ""
     settings = "; then, from the weights of that, ".join(_settings(run) for run in descents)
-    commits = ", then ".join(f"commit {run['provenance']['commit'][:12]}" for run in descents)
-    counts = sorted({run["provenance"]["threads"] for run in descents})
+    parts = [part for run in descents for part in (*run.get("earlier", []), run["provenance"])]
+    commits = ", then ".join(f"commit {part['commit'][:12]}" for part in parts)
+    counts = sorted({part["threads"] for part in parts})
     threads = f"{' or '.join(map(str, counts))} thread{'s' if counts[-1] > 1 else ''}"
     tag = TAGS.get(name)
     digest = f"sha256 of model.safetensors: `{tag.sha256}`.\n" if tag and tag.sha256 else ""

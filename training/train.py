@@ -1,7 +1,8 @@
 """Train one network: parse, data, model, optimizer, loop, save.
 
     python training/train.py cifar10-two-cores --out runs/msresnet20
-    torchrun --nproc-per-node 8 training/train.py paper-imagenet --model msresnet104 --out runs/104
+    torchrun --nproc-per-node 8 training/train.py paper-imagenet --model msresnet104 \\
+        --schedule 125x5 --out runs/104
 
 Run again with the same --out, it goes on where the last checkpoint left off, batch for batch
 (pictures that timm's loader reads: on as many processors as before).
@@ -149,6 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Resume.
     checkpoint = out / "last.pt"
     start, history, so_far, seconds = 0, [], (0.0, 0.0), 0.0
+    made, earlier = provenance(device, world), []
     if saved := processes.load(checkpoint):
         try:
             made_by = Recipe(**saved["recipe"])  # a field that came since has its default
@@ -165,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
         scaler.load_state_dict(saved["scaler"])
         start, history, so_far = saved["step"], saved["history"], saved["so_far"]
         seconds = saved.get("seconds", 0.0)
+        earlier = [p for p in (*saved.get("earlier", []), saved["provenance"]) if p != made]
     if rank == 0:
         out.mkdir(parents=True, exist_ok=True)
 
@@ -184,7 +187,8 @@ def main(arguments: list[str] | None = None) -> None:
             "seconds": seconds,  # that it took
             "recipe": dataclasses.asdict(recipe),
             "classes": train_set.classes,
-            "provenance": provenance(device, world),
+            "provenance": made,
+            "earlier": earlier,  # of the parts that other commits or machines trained
         }
         torch.save(state, out / "last.tmp")
         os.replace(out / "last.tmp", checkpoint)

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 import tarfile
 
 import numpy as np
@@ -156,6 +157,13 @@ def test_pictures_of_another_size_come_at_the_models(pictures):
         batches = open_split(recipe, cfg, train=train, device=torch.device("cpu"))
         images, _ = next(iter(batches.epoch(0)))
         assert images.shape == (8, 3, 24, 20)
+
+
+def test_a_broken_test_picture_is_named_and_no_other_split_taken(pictures):
+    shutil.copytree(pictures / "test", pictures / "val")
+    (pictures / "test" / "dark" / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"test/dark/0\.png is not a readable picture"):
+        opened(pictures, train=False)
 
 
 def test_a_tar_of_many_sizes_is_refused(pictures, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pictures import SizesDifferError, open_pictures
+from pictures import NoPicturesError, SizesDifferError, open_pictures
 
 
 def test_folder_is_decoded_to_the_pixels_of_its_files(pictures, tmp_path):
@@ -47,8 +47,18 @@ def test_broken_picture_is_named_and_nothing_is_left(pictures, tmp_path):
     assert not list((tmp_path / "cache").glob("test-*"))
 
 
+@pytest.mark.parametrize("compression", ["", "gz", "xz"])
+def test_a_cut_archive_is_named(pictures, tmp_path, compression):
+    archive = tmp_path / "pictures.tar"
+    with tarfile.open(archive, f"w:{compression}") as tar:
+        tar.add(pictures / "test", "test")
+    archive.write_bytes(archive.read_bytes()[:3000])
+    with pytest.raises(ValueError, match=r"pictures\.tar is no whole tar archive"):
+        open_pictures([archive], "test")
+
+
 def test_missing_split_and_differing_sizes(pictures):
-    with pytest.raises(ValueError, match="no pictures under val/<class>/"):
+    with pytest.raises(NoPicturesError, match="no pictures under val/<class>/"):
         open_pictures([pictures], "val")
     buffer = io.BytesIO()
     Image.new("RGB", (17, 16)).save(buffer, "png")

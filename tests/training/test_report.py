@@ -189,6 +189,40 @@ def test_unfinished_run_is_not_exported(pictures, tmp_path, monkeypatch, capsys)
     assert "is not finished" in capsys.readouterr().err
 
 
+def test_an_export_takes_the_place_of_what_is_there(weights, tmp_path, monkeypatch, capsys):
+    command = ["export.py", str(tmp_path / "run"), "--out", str(weights)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        export.main()
+    assert "is there already" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*command, "--replace"])
+    export.main()
+    files = {file.name for file in weights.iterdir()}
+    # What was measured of the former is gone with it.
+    assert files == {"README.md", "config.json", "model.safetensors", "training.json"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_place_that_is_none_is_refused_before_measuring(weights, tmp_path, monkeypatch, capsys):
+    command = [
+        "evaluate.py",
+        str(weights),
+        "--data",
+        "nowhere",
+        "--out",
+        str(tmp_path / "a/b.json"),
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert "is no folder to write b.json into" in capsys.readouterr().err
+
+
+def test_means_of_seeds_stand_beside_what_is_here():
+    results = {"top1": [0.9, 0.8], "top1_interval95": [0.7, 0.95], "num_pictures": 100}
+    assert report._accuracy(results) == "90.00% (82.56% – 94.48%, 100); mean of 2 seeds 85.00%"
+
+
 def test_wilson_interval_against_a_table():
     # Newcombe, Statistics in Medicine 1998, table I: 81 of 263.
     assert evaluate.wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)

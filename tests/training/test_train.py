@@ -70,6 +70,20 @@ def test_run_stopped_at_the_end_of_an_epoch_is_finished_by_the_next(pictures, tm
     assert [epoch["epoch"] for epoch in saved["history"]] == [1, 2]
 
 
+def test_parts_that_other_commits_trained_are_told(pictures, tmp_path, monkeypatch):
+    made = train.provenance
+    for commit, steps in zip("aabc", (3, 3, 3, 9), strict=True):
+        monkeypatch.setattr(train, "provenance", lambda *a, c=commit: {**made(*a), "commit": c})
+        train.main(arguments(pictures, tmp_path / "run", "--max-steps", str(steps)))
+    saved = checkpoint(tmp_path / "run")
+    assert [part["commit"] for part in saved["earlier"]] == ["a", "b"]
+    assert saved["provenance"]["commit"] == "c"
+    # A run that has ended is not another commit's because that looked at it.
+    monkeypatch.setattr(train, "provenance", lambda *a: {**made(*a), "commit": "d"})
+    train.main(arguments(pictures, tmp_path / "run"))
+    assert checkpoint(tmp_path / "run")["provenance"]["commit"] == "c"
+
+
 def test_mean_of_the_weights_is_measured_and_kept(pictures, tmp_path, monkeypatch):
     weights, measured = [], []
     update, evaluate = ModelEmaV3.update, train.evaluate
@@ -152,6 +166,16 @@ def test_bad_input_is_one_sentence_and_status_2(pictures, tmp_path, capsys):
     assert_refused(capsys, "less than 1, got 1.0", pictures, out, "--ema-decay", "1")
     assert_refused(capsys, "at least 0 pixels, got -1", pictures, out, "--cutout", "-1")
     assert_refused(capsys, "between 0 and 30, got 31", pictures, out, "--randaugment", "31")
+    for name, value in (
+        ("batch-size", "0"), ("lr", "-1"), ("lr", "nan"), ("weight-decay", "-1"),
+        ("crop-padding", "-1"), ("rate-penalty", "-1"), ("label-smoothing", "1.5"),
+    ):  # fmt: skip
+        told = f"{name.replace('-', '_')} must be at least"
+        assert_refused(capsys, told, pictures, out, f"--{name}={value}")
+    # A cosine of no epochs has no value.
+    assert_refused(capsys, "fewer than the 2 of", pictures, out, "--warmup-epochs", "2")
+    (pictures.parent / "no.tar").write_text("no archive")
+    assert_refused(capsys, "no.tar is no whole tar archive", pictures.parent / "no.tar", out)
     shutil.rmtree(pictures / "test" / "bright")
     assert_refused(capsys, "test ('dark',)", pictures, out)
     assert not out.exists()

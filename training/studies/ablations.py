@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from msr_zoo.models.tags import TAGS
 from provenance import provenance
-from studies.runs import finished, write_whole
+from studies.runs import finished
+from whole import write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 SGD = ["--optimizer", "sgd", "--lr", "0.2", "--weight-decay", "5e-4"]

@@ -25,11 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import msr_zoo
 from data import TEST_SPLITS, find_sources
-from pictures import Pictures, open_pictures
+from pictures import NoPicturesError, Pictures, open_pictures
 from provenance import provenance
 from recipes import Recipe
 from studies.degradation_figure import draw
-from studies.runs import finished, write_whole
+from studies.runs import finished
+from whole import write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 NETWORKS = {
@@ -56,11 +57,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", default="cifar10", help="a name or path that data.py knows")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints")
-    parser.add_argument("--out", type=Path, default=RESULTS / "degradation.json")
+    parser.add_argument(
+        "--out", type=Path, help="default: results/degradation.json, or degradation_whole.json"
+    )
     parser.add_argument(
         "--max-minutes", type=float, default=math.inf, help="save and end after so many minutes"
     )
     options, recipe = parser.parse_known_args()
+    # What either plan has measured is kept.
+    name = "degradation.json" if options.reduced else "degradation_whole.json"
+    options.out = options.out or RESULTS / name
     ends = time.monotonic() + 60 * options.max_minutes
     folder = options.runs / ("degradation-reduced" if options.reduced else "degradation")
     try:
@@ -115,7 +121,7 @@ def _opened(sources: list[Path], splits: tuple[str, ...]) -> Pictures:
     for split in splits[:-1]:
         try:
             return open_pictures(sources, split)
-        except ValueError:
+        except NoPicturesError:
             continue
     return open_pictures(sources, splits[-1])
 

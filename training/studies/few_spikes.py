@@ -30,7 +30,8 @@ from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
 from provenance import provenance
 from recipes import Recipe
 from studies.few_spikes_figure import draw
-from studies.runs import finished, write_whole
+from studies.runs import finished
+from whole import write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 # A short warm-up and a small rate: the weights are good already.

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import msr_zoo
 from finetune_weights import CASES, unpacked
+from msr_zoo.models.tags import TAGS
 from provenance import provenance
-from studies.runs import write_whole
+from whole import write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 STARTS: dict[str, dict[str, Any]] = {
@@ -44,7 +45,10 @@ def main() -> None:
         root = unpacked(CASES[name], options.runs)
         for epochs in options.epochs:
             for start, begin in STARTS.items():
-                folders = [options.runs / f"{name}-{start}-{epochs}-{s}" for s in options.seeds]
+                # Weights that came since under the same name are not those of former runs.
+                tag = TAGS.get(begin.get("model", ""))
+                of = f"{name}-{start}-{tag.sha256[:8]}" if tag and tag.sha256 else f"{name}-{start}"
+                folders = [options.runs / f"{of}-{epochs}-{s}" for s in options.seeds]
                 for seed, folder in zip(options.seeds, folders, strict=True):
                     if folder.exists():
                         continue

@@ -39,11 +39,3 @@ def _checkpoint(out: Path) -> dict[str, Any] | None:
 
 def _is_finished(saved: dict[str, Any]) -> bool:
     return len(saved["history"]) == Recipe(**saved["recipe"]).epochs
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(file)
