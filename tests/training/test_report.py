@@ -195,6 +195,8 @@ def test_an_export_takes_the_place_of_what_is_there(weights, tmp_path, monkeypat
     with pytest.raises(SystemExit):
         export.main()
     assert "is there already" in capsys.readouterr().err
+    (tmp_path / f".{weights.name}.new").mkdir()
+    (tmp_path / f".{weights.name}.new" / "half").touch()  # left by one that was killed
     monkeypatch.setattr(sys, "argv", [*command, "--replace"])
     export.main()
     files = {file.name for file in weights.iterdir()}
