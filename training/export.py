@@ -73,13 +73,11 @@ def main() -> None:
     if began_as and before.is_file():
         run["before"] = json.loads(before.read_text())
     files = {"training.json": (json.dumps(run, indent=1) + "\n").encode()}
-    new = options.out.with_name(f".{options.out.name}.new") if options.replace else options.out
-    if options.replace:
-        shutil.rmtree(new, ignore_errors=True)  # of an export that was killed
+    new = options.out.with_name(f".{options.out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of an export that was killed
     digest = save_pretrained(model, new, card=card, events=events, files=files)
-    if options.replace:
-        shutil.rmtree(options.out, ignore_errors=True)
-        new.rename(options.out)
+    shutil.rmtree(options.out, ignore_errors=True)
+    new.rename(options.out)
     print(f"{options.out}: sha256 {digest}")
     if size > GIT_BYTES:
         print(
