@@ -25,6 +25,10 @@ _LISTS: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
+class UnknownModelError(ValueError, RuntimeError):
+    """A name that is no model or tag of ours; timm raises RuntimeError for it."""
+
+
 def is_model(model_name: str) -> bool:
     """Whether a name, with or without a tag, is one of ours."""
     return timm.is_model(model_name) and model_entrypoint(model_name).__module__.startswith(
@@ -113,7 +117,7 @@ def _check(model_name: str) -> None:
     if not is_model(model_name):
         names = list_models()
         close = difflib.get_close_matches(model_name.partition(".")[0], names, n=3, cutoff=0.5)
-        raise ValueError(
+        raise UnknownModelError(
             f"Unknown model {model_name!r}; "
             + (f"close matches: {', '.join(close)}" if close else f"ours are {', '.join(names)}")
         )
@@ -122,6 +126,6 @@ def _check(model_name: str) -> None:
     except RuntimeError:
         arch = model_name.partition(".")[0]
         tagged = list_models(f"{arch}.*", include_tags=True)
-        raise ValueError(
+        raise UnknownModelError(
             f"Unknown model {model_name!r}; there is {', '.join((arch, *tagged))}"
         ) from None
