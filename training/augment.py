@@ -1,7 +1,8 @@
 """Random changes to a whole batch of pictures at once, on whatever device it is.
 
 What is random is drawn apart from its use, for the whole batch, so that processes that share
-a batch see what one would.
+a batch see what one would. It is drawn on the CPU and goes to a GPU without waiting for the batches
+that are still at work there.
 """
 
 import torch
@@ -31,7 +32,8 @@ def crop_flip(images: Tensor, size: tuple[int, int], shifts: Tensor) -> Tensor:
     columns = torch.where(flip == 1, columns.flip(1), columns) + left
     rows = torch.arange(height) + top
     index = (torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :])
-    return images.permute(0, 2, 3, 1)[tuple(i.to(device) for i in index)].permute(0, 3, 1, 2)
+    there = tuple(i.to(device, non_blocking=True) for i in index)
+    return images.permute(0, 2, 3, 1)[there].permute(0, 3, 1, 2)
 
 
 def draw_centres(batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -47,7 +49,7 @@ def cut_out(images: Tensor, side: int, centres: Tensor) -> Tensor:
         place = torch.arange(length) - centres[:, axis, None] + side // 2  # (B, length)
         inside.append((place >= 0) & (place < side))
     hidden = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return images.masked_fill(hidden.to(images.device), 0)
+    return images.masked_fill(hidden.to(images.device, non_blocking=True), 0)
 
 
 def draw_windows(
@@ -69,7 +71,7 @@ def draw_windows(
 def resized_crop(images: Tensor, size: tuple[int, int], windows: Tensor) -> Tensor:
     """Cut the windows out of (B, C, H, W) and resize them to `size`, bilinearly, as float32."""
     grid = F.affine_grid(windows, [len(images), 1, *size], align_corners=False)
-    grid = grid.to(images.device)
+    grid = grid.to(images.device, non_blocking=True)
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 

@@ -155,7 +155,7 @@ class MemoryBatches:
         for batch in range(first, len(self)):
             start = batch * self.recipe.batch_size
             chosen = order[start : start + self.recipe.batch_size][self.rank :: self.world]
-            chosen = chosen.to(self.images.device)
+            chosen = chosen.to(self.images.device, non_blocking=True)  # the host runs ahead
             images = self.images[chosen].permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
             generator = seeded(self.recipe.seed, epoch, batch)
             if self.train and self.recipe.randaugment:

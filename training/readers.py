@@ -103,7 +103,10 @@ class TimmBatches:
                     f"{self.data}: a picture of class {int(labels.max())}, but there are "
                     f"{len(self.classes)}; name them all in classes.txt, a line each"
                 )
-            yield images.to(self.device, non_blocking=True), labels.to(self.device)
+            yield (
+                images.to(self.device, non_blocking=True),
+                labels.to(self.device, non_blocking=True),
+            )
 
 
 def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int, seed: int) -> Any:

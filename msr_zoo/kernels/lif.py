@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msr_zoo.kernels import native
 from msr_zoo.kernels.autocast import register_autocast
 from msr_zoo.kernels.bits import pack_bits, unpack_bits
+from msr_zoo.kernels.fused import fused
 
 
 def lif(x: Tensor, decay: float, threshold: float, window: float) -> Tensor:
@@ -45,10 +45,10 @@ def _lif(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes (T, N), and spikes and windows packed to (T, ceil(N / 8)).
 
-    The rows of x (T, N) are contiguous; its stride from step to step is 0 for a constant current.
+    The stride of x (T, N) from step to step is 0 for a constant current.
     """
-    if native.supports(x):
-        return native.forward(x.contiguous(), decay, threshold, window / 2, keep)
+    if kernels := fused(x):
+        return kernels.forward(x.contiguous(), decay, threshold, window / 2, keep)
     steps, neurons = x.shape
     spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     fired = torch.empty((steps, _bytes(neurons) if keep else 0), dtype=torch.uint8, device=x.device)
@@ -77,8 +77,8 @@ def _(
 @torch.library.custom_op("msr_zoo::lif_backward", mutates_args=())
 def _lif_backward(grad: Tensor, fired: Tensor, near: Tensor, decay: float) -> Tensor:
     """g_t = grad_t * near_t + decay * (1 - fired_t) * g_{t+1}, all (T, N)."""
-    if native.supports(grad):
-        return native.backward(grad, fired, near, decay)
+    if kernels := fused(grad):
+        return kernels.backward(grad, fired, near, decay)
     steps, neurons = grad.shape
     out = torch.empty_like(grad)
     g = torch.zeros_like(

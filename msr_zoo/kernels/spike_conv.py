@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msr_zoo.kernels import native
 from msr_zoo.kernels.autocast import register_autocast
 from msr_zoo.kernels.bits import pack_bits, unpack_bits
+from msr_zoo.kernels.fused import fused
 
 
 class SpikeConv2d(nn.Conv2d):
@@ -46,7 +46,8 @@ def _spike_conv(
     """The convolution, and the spikes packed in the order in which they lie in memory."""
     spikes = _dense(spikes)
     flat = _in_memory_order(spikes).reshape(1, -1)
-    bits = native.pack(flat) if native.supports(flat) else pack_bits(flat > 0)
+    kernels = fused(flat)
+    bits = kernels.pack(flat) if kernels else pack_bits(flat > 0)
     return F.conv2d(spikes, weight, None, stride, padding), bits
 
 
@@ -80,8 +81,8 @@ def _spike_conv_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the spikes and of the weight; one that nobody needs comes back empty."""
     size = math.prod(shape)
-    if native.supports(grad):
-        flat = native.unpack(bits, size, grad.dtype)
+    if kernels := fused(grad):
+        flat = kernels.unpack(bits, size, grad.dtype)
     else:
         flat = unpack_bits(bits, size).to(grad.dtype)
     spikes = _spike_image(flat, shape, in_order)
