@@ -58,8 +58,8 @@ class EventEngine:
     With `frees_weights` the model gives up the weights of those convolutions (their parameters go
     to the meta device), which otherwise lie there twice. Only this engine can run the model then,
     as it is, or after `load_state_dict(state, assign=True)` with all of new weights; a RuntimeError
-    says so of everything else. Raises ValueError where layers share weights or are no SpikeConv2d,
-    before any is given up.
+    says so of everything else. So it does if the making is interrupted halfway. Raises ValueError
+    where layers share weights or are no SpikeConv2d, before any is given up.
     """
 
     def __init__(
