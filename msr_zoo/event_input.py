@@ -1,6 +1,7 @@
 """How an event recording becomes a model's input, as the model's config.json says."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -144,6 +145,18 @@ def read_recording(path: str | Path) -> Events:
         raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, those in linked folders too; one that leads back is left out."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from filter(Path.is_file, (Path(place, name) for name in names))
+
+
 def recordings_in(path: str | Path) -> list[Path]:
     """The file itself, or all files below a folder that may be recordings, sorted."""
     path = Path(path)
@@ -153,8 +166,8 @@ def recordings_in(path: str | Path) -> list[Path]:
         return [path]
     files = sorted(
         file
-        for file in path.rglob("*")
-        if file.is_file() and file.suffix.lower() not in _ASIDE and not file.name.startswith(".")
+        for file in files_below(path)
+        if file.suffix.lower() not in _ASIDE and not file.name.startswith(".")
     )
     if not files:
         raise ValueError(f"{path}: no recording in this folder")

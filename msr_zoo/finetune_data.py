@@ -125,17 +125,17 @@ class RecordedEvents:
         return torch.stack([taken.drawn(*self._augmented(i, rng)) for i in chosen])
 
     def _augmented(self, index: int, rng: np.random.Generator) -> tuple[Events, tuple[int, int]]:
-        events, (begin, end) = self.folder.events(index)
+        events, interval = self.folder.events(index)
         if self._framed.window_us is not None:
+            begin, end = interval
             length = end - begin
             begin += round(length * rng.uniform(-self.motion.sooner, self.motion.sooner))
             end = begin + round(length * np.exp(rng.uniform(-self.motion.pace, self.motion.pace)))
             recording = self.folder.recording(index)
             first, last = np.searchsorted(recording.t, (begin, end))
-            if first < last:
-                events = recording[first:last]
-        events = self.motion.augmentation(around_median(events, self._field), rng)
-        return events, (begin, end)
+            if first < last:  # else it keeps its own events, in its own interval
+                events, interval = recording[first:last], (begin, end)
+        return self.motion.augmentation(around_median(events, self._field), rng), interval
 
 
 class Pictures:

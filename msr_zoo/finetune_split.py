@@ -64,11 +64,15 @@ def divide(
         rest, tested = _by_time(samples, everyone, TEST_SHARE)
         how = f"the last {TEST_SHARE:.0%} of every recording"
     elif len(sessions) > 1 or test is not None:
-        chosen = test or next((name for name in TEST_NAMES if name in sessions), sessions[-1])
+        by_name = {name.lower(): name for name in sessions}
+        chosen = test or next((by_name[n] for n in TEST_NAMES if n in by_name), sessions[-1])
         tested = [i for i in everyone if samples[i].session == chosen]
-        stop = [i for i in everyone if samples[i].session in TEST_NAMES and i not in set(tested)]
-        held = {*tested, *stop}
-        rest = [i for i in everyone if i not in held]
+        others = [i for i in everyone if samples[i].session != chosen]
+        stop = [i for i in others if str(samples[i].session).lower() in TEST_NAMES]
+        if len(stop) == len(others):  # the others are needed to train on
+            stop = []
+        held = set(stop)
+        rest = [i for i in others if i not in held]
         how = f"the session {chosen}"
     else:
         rest, tested = _by_source(samples, classes, everyone, TEST_SHARE, rng)

@@ -95,6 +95,7 @@ def finetune(
     if not out and folder.name in TAGS:
         raise ValueError(f"{folder} is the name of published weights: name another folder (out)")
     check_new(folder)
+    _check_names(root.resolve().name, folder.resolve().name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory(prefix="msr_zoo-") as cache:
         start = time.perf_counter()
@@ -103,14 +104,18 @@ def finetune(
         if pictures:
             data = Pictures(root, network, mirror=not upright)
         else:
-            data = RecordedEvents(
-                root,
-                num_steps=network.num_steps,
-                side=SIDE,
-                window_us=window_us,
-                motion=UPRIGHT if upright else MOTION,
-                cache=Path(cache),
-            )
+            try:
+                data = RecordedEvents(
+                    root,
+                    num_steps=network.num_steps,
+                    side=SIDE,
+                    window_us=window_us,
+                    motion=UPRIGHT if upright else MOTION,
+                    cache=Path(cache),
+                )
+            except ImportError as error:  # of a package that some formats need
+                raise ValueError(f"{root}: {error}") from error
+        _check_names(*data.classes, *{sample.session or "" for sample in data.samples})
         split = divide(data.samples, data.classes, test=test, by_time=by_time, seed=seed)
         _adapt(network, data)
         reading = time.perf_counter() - start
@@ -168,6 +173,13 @@ def finetune(
         folder=folder,
         results=results,
     )
+
+
+def _check_names(*names: str) -> None:
+    """Raise ValueError for a name that no text file, such as the card, can hold."""
+    for name in names:
+        if os.fsencode(name).decode(errors="replace") != name:
+            raise ValueError(f"the folder {os.fsencode(name)!r} is not named in UTF-8: rename it")
 
 
 def _network(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from msr_zoo.activity import Activity, record_activity
 from msr_zoo.engine import EventEngine
 from msr_zoo.event_fit import why_not
-from msr_zoo.event_input import EventInput, read_recording
+from msr_zoo.event_input import EventInput, files_below, read_recording
 from msr_zoo.events import Events
 from msr_zoo.tally import Tally
 
@@ -184,7 +184,7 @@ def pictures_in(path: str | Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     suffixes = picture_suffixes()
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+    files = sorted(file for file in files_below(path) if file.suffix.lower() in suffixes)
     if not files:
         raise ValueError(f"{path}: no picture in this folder")
     return files

@@ -1,5 +1,7 @@
 """Splits: no file on both sides, a gap in time, and one sentence where none can be made."""
 
+from dataclasses import replace
+
 import pytest
 
 from msr_zoo.finetune_split import GAP_US, Sample, divide
@@ -53,6 +55,19 @@ def test_folders_named_val_and_test_are_taken_at_their_word():
     ]
     split = divide(samples, CLASSES)
     assert (split.test, split.train, split.stop) == ((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11))
+
+
+def test_names_of_sessions_are_known_in_any_case_and_a_session_asked_for_is_tested_on():
+    first, second = (windows(2, session=name, first=10 * n) for n, name in enumerate("ab"))
+    samples = [replace(s, session="Test") for s in first]
+    samples += [replace(s, session="Train") for s in second]
+    number = len(first)
+    split = divide(samples, CLASSES)
+    assert split.how == "the session Test"
+    assert set(split.train) | set(split.stop) <= set(range(number, 2 * number))
+    turned = divide(samples, CLASSES, test="Train")
+    assert turned.test == tuple(range(number, 2 * number))
+    assert turned.train
 
 
 def test_a_split_in_time_leaves_a_gap():

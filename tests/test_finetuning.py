@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import msr_zoo_cli
 from msr_zoo import finetune_loop, finetuning
 from msr_zoo.event_input import EventInput
 from msr_zoo.events import Events, around_median, read_events, to_frames
+from msr_zoo.finetune_data import RecordedEvents
 from msr_zoo.finetune_loop import Tuning
 from msr_zoo.finetune_report import draw_confusion
 from msr_zoo.hub import save_pretrained
@@ -211,6 +216,51 @@ def test_bad_input_gets_one_sentence(capsys, tmp_path, recordings, event_model):
     assert "diverged" in refused(capsys, tmp_path, recordings, *model, "--lr", 1e30)
     (recordings / "day0" / "blob" / "take.npz").write_bytes(b"nonsense")
     assert "take.npz" in refused(capsys, tmp_path, recordings, *model)
+
+
+def test_a_missing_package_gets_one_sentence(
+    capsys, tmp_path, recordings, event_model, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (recordings / "day0" / "blob" / "take.npz").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
+    told = refused(capsys, tmp_path, recordings, "--model", event_model)
+    assert "pip install 'msr-zoo[events]'" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_no_card_can_hold_are_refused(capsys, tmp_path, recordings, event_model):
+    day = os.fsencode(recordings / "day1")
+    os.rename(day + b"/ring", day + b"/r\xf6ng")
+    told = refused(capsys, tmp_path, recordings, "--model", event_model)
+    assert "the folder b'r\\xf6ng' is not named in UTF-8" in told
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xf6bel"))
+    recordings.rename(root)
+    assert "b'M\\xf6bel'" in refused(capsys, tmp_path, root, "--model", event_model)
+
+
+def test_samples_are_not_blank_where_recordings_are_sparse(tmp_path, tmp_path_factory):
+    for label, name in enumerate(CLASSES):
+        (tmp_path / name).mkdir()
+        events = recording(label, label)
+        burst = events.t % 1_000_000 < 10_000
+        sparse = replace(
+            events, **{k: getattr(events, k)[burst] for k in ("x", "y", "t", "polarity")}
+        )
+        (tmp_path / name / "take.npz").write_bytes(writers.npz(sparse))
+    data = RecordedEvents(
+        tmp_path,
+        num_steps=2,
+        side=16,
+        window_us=50_000,
+        motion=finetuning.MOTION,
+        cache=tmp_path_factory.mktemp("cache"),
+    )
+    number = len(data.samples)
+    assert number
+    rng = np.random.default_rng(0)
+    drawn = torch.cat([data.augmented(list(range(number)), rng) for _ in range(40)])
+    blank = (drawn.flatten(1).abs().sum(1) == 0).float().mean()
+    assert blank < 0.05  # of an edge of a burst, motion may leave nothing
 
 
 def test_a_full_folder_is_refused_before_training(capsys, tmp_path, recordings, event_model):

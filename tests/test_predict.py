@@ -264,6 +264,17 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, kind):
     assert "\n" not in message
 
 
+def test_linked_folders_are_looked_into_once(tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "a.png").touch()
+    (real / "back").symlink_to(tmp_path / "seen")
+    (tmp_path / "seen" / "b").mkdir(parents=True)
+    (tmp_path / "seen" / "link").symlink_to(real)
+    inside = tmp_path / "seen" / "link" / "a.png"
+    assert pictures_in(tmp_path / "seen") == recordings_in(tmp_path / "seen") == [inside]
+
+
 def test_a_folder_gives_its_pictures_in_order(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("c.png", "b/a.JPG", "a.png"):

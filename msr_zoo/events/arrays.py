@@ -63,16 +63,20 @@ def decode_npz(raw: Bytes, path: Path) -> Decoded:
     """Decode .npz: arrays x, y, t, p, or one array as in .npy; ``width`` and ``height`` count."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw.tobytes())) as archive:
-            arrays = {
-                name.removesuffix(".npy"): _load_npy(archive.read(name), path)
-                for name in archive.namelist()
-                if name.removesuffix(".npy") not in ("width", "height")
-            }
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             sides = [
-                int(np.load(archive.open(f"{side}.npy"), allow_pickle=False))
+                int(np.load(archive.open(members.pop(side)), allow_pickle=False).reshape(-1)[0])
                 for side in ("width", "height")
-                if f"{side}.npy" in archive.namelist()
+                if side in members
             ]
+            found = named(list(members))
+            if set(found) == set("xytp"):  # whatever lies beside them
+                members = {name: members[name] for name, _ in found.values()}
+            elif len(members) != 1:
+                raise RecordingError(
+                    f"{path} holds the arrays {sorted(members)}; x, y, t and p are needed"
+                )
+            arrays = {name: _load_npy(archive.read(file), path) for name, file in members.items()}
     except RecordingError:
         raise
     except (
@@ -81,7 +85,7 @@ def decode_npz(raw: Bytes, path: Path) -> Decoded:
         zlib.error,
         EOFError,
         OSError,
-        KeyError,
+        LookupError,
         NotImplementedError,
         RuntimeError,
         MemoryError,
@@ -90,13 +94,10 @@ def decode_npz(raw: Bytes, path: Path) -> Decoded:
     ) as error:
         raise RecordingError(f"{path} is a damaged .npz file") from error
     size = (sides[0], sides[1]) if len(sides) == 2 else None
-    found = named(list(arrays))
-    if set(found) == set("xytp"):
+    if len(found) == 4:
         columns = {key: arrays[name] for key, (name, _) in found.items()}
         return from_named(columns, path, found["t"][1], size)
-    if len(arrays) == 1:
-        return from_structured(next(iter(arrays.values())), path, size)
-    raise RecordingError(f"{path} holds the arrays {sorted(arrays)}; x, y, t and p are needed")
+    return from_structured(next(iter(arrays.values())), path, size)
 
 
 def _sound_rows(lines: list[str], delimiter: str | None, path: Path) -> Column:

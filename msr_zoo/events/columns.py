@@ -19,7 +19,13 @@ _NAMES = {
     "t": {"t", "ts", "time", "times", "timestamp", "timestamps"},
     "p": {"p", "ps", "pol", "polarity", "polarities", "on"},
 }
-_US_PER = {"s": 1e6, "sec": 1e6, "seconds": 1e6, "ms": 1e3, "us": 1.0, "µs": 1.0, "ns": 1e-3}
+_UNITS = {
+    1e6: {"s", "sec", "secs", "second", "seconds"},
+    1e3: {"ms", "msec", "millis", "millisecond", "milliseconds"},
+    1.0: {"us", "µs", "μs", "usec", "micros", "microsecond", "microseconds"},  # both letters mu
+    1e-3: {"ns", "nsec", "nanos", "nanosecond", "nanoseconds"},
+}
+_US_PER = {name: us for us, names in _UNITS.items() for name in names}
 _LAYOUTS = ("txyp", "xytp", "xypt", "ptxy")
 _EARLIEST_NS = 1e17  # 1973 in ns since 1970; in µs it would be the year 5138
 

@@ -13,7 +13,7 @@ from .stream import Events
 
 def _places(sensor: int, side: int, scale: float) -> NDArray[np.int64]:
     """Map each sensor pixel of one axis to the model's, the picture centred."""
-    offset = int(side - np.ceil(sensor * scale)) // 2
+    offset = int(side - np.ceil(sensor * scale - 1e-9)) // 2  # a whole product may lie above
     places = ((np.arange(sensor) + 0.5) * scale).astype(np.int64) + offset
     return np.clip(places, 0, side - 1)
 

@@ -19,7 +19,8 @@ from .stream import Decoded, IntArray, RecordingError, unwrap, warn_damage
 TIME_HIGH = 8
 BLOCK = 1 << 15  # words whose temporaries stay in a core's cache: twice as fast as all at once
 
-_HEADER = re.compile(rb"(?:%(?! end)[\t\r -~]*\n)*(?:% end[\t\r ]*\n)?")
+# Lines of printable UTF-8: what else is there is events, whose bytes look otherwise.
+_HEADER = re.compile(rb"(?:%(?! end)(?:[\t\r -~]|[\xc2-\xf4][\x80-\xbf]+)*\n)*(?:% end[\t\r ]*\n)?")
 _SENSORS = {  # what headers without a geometry call the sensor, most telling first
     "genx320": (320, 320),
     "imx636": (1280, 720),

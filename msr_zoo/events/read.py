@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from pathlib import Path
@@ -13,11 +14,20 @@ from .prophesee import Bytes
 from .stream import Decoded, Events, RecordingError, checked
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_TEXT = re.compile(rb"(?:\xef\xbb\xbf)?[\t\n\r -~]+\Z")
+_TEXT = re.compile("[\t\n\r -~\xa0-\U0010ffff]+\\Z")
 _KNOWN = (
     "AEDAT 2.0, 3.1 and 4.0, Prophesee EVT2, EVT2.1, EVT3 and DAT, N-MNIST .bin, HDF5, .npz, "
     ".npy and CSV are"
 )
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether the first bytes, which may end within a character, are printable UTF-8."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return _TEXT.match(text) is not None
 
 
 def _evt_version(header: str) -> str | None:
@@ -39,7 +49,7 @@ def _decode_percent(raw: Bytes, path: Path) -> Decoded | None:
         return decoders[version](header, body, path)
     if version is not None:
         raise RecordingError(f"{path} is in EVT {version}; EVT2, EVT2.1 and EVT3 are read")
-    if len(body) and not _TEXT.match(body[:4096].tobytes()):
+    if len(body) and not _is_text(body[:4096].tobytes()):
         return prophesee.decode_dat(header, body, path)
     return None
 
@@ -70,7 +80,7 @@ def _decode(raw: Bytes, path: Path) -> Decoded:
         return hdf5.decode_hdf5(path)
     if start.startswith(b"%") and (decoded := _decode_percent(raw, path)):
         return decoded
-    if _TEXT.match(start):
+    if _is_text(start):
         return arrays.decode_csv(raw, path)
     if atis.looks_like_atis(raw):
         return atis.decode_atis(raw, path)

@@ -180,7 +180,38 @@ TEXT = {
     b"True;10000;5;6\r\nFalse;25000;7;8\r\n1;25000;9;1\r\n",
     "signs": b"# t x y p\n10 5 6 1\n25 7 8 -1\n25 9 1 1\n",
     "milliseconds": b"x,y,t_ms,p\n5,6,0.010,1\n7,8,0.025,0\n9,1,0.025,1\n",
+    "unit in full": b"x,y,t_nanoseconds,p\n5,6,10000,1\n7,8,25000,0\n9,1,25000,1\n",
+    "greek": "x,y,t [μs],p\n5,6,10,1\n7,8,25,0\n9,1,25,1\n".encode(),
+    "no English": "# aufgenommen von Müller, µs\nx,y,t,p\n5,6,10,1\n7,8,25,0\n9,1,25,1\n".encode(),
+    "of percents": "% Küche\n% t x y p\n10 5 6 1\n25 7 8 0\n25 9 1 1\n".encode(),
 }
+
+
+def test_text_may_be_cut_within_a_character(tmp_path):
+    comment = "#" + "ü" * 3000 + "\n"  # odd, so that the first 4096 bytes end in the middle of one
+    found = read(comment.encode() + TEXT["x,y,p,t"], tmp_path)
+    assert_same(found, [(5, 6, 10, 1), (7, 8, 25, 0), (9, 1, 25, 1)])
+
+
+def test_what_lies_beside_the_events_of_an_npz_is_left_alone(tmp_path):
+    events = random_events(50, **HIGH)
+    arrays = {"x": events.x, "y": events.y, "t": events.t, "p": events.polarity}
+    beside = {"label": 3, "camera": "DVS128", "meta": np.array({"lens": 8}, object)}
+    path = tmp_path / "take.npz"
+    np.savez(path, **arrays, **beside, width=[1280], height=[720])
+    found = read_events(path)
+    assert_same(found, events)
+    assert (found.width, found.height) == (1280, 720)
+
+
+@pytest.mark.parametrize("padding", range(4))
+def test_a_header_of_evt_may_hold_any_letters(padding, tmp_path):
+    line = f"% Küche{'.' * padding}\n".encode()
+    for write in (writers.evt2, writers.evt3):
+        data = write(random_events(200, **HIGH))
+        first, rest = data.split(b"\n", 1)
+        assert_same(read(first + b"\n" + line + rest, tmp_path), read(data, tmp_path))
+        assert_same(read(line + data, tmp_path), read(data, tmp_path))
 
 
 @pytest.mark.parametrize("name", TEXT)
