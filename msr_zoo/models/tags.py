@@ -92,6 +92,11 @@ TAGS = {
         sha256="9d720a8b18c3e9c5d8bc540a8255afa9480b891d4dd783a87f39a6bd375ac66b",
         cfg=_CIFAR10,
     ),
+    "msresnet56.cifar10": Tag(
+        num_steps=4,
+        sha256="62137bc297918470ccc709fd72d5a00f55868a00d4fed9e62f29bf55ddd691d9",
+        cfg=_CIFAR10,
+    ),
     "resnet_twin20.cifar10": Tag(
         num_steps=1,
         sha256="58fefced9a1a7cedf427d4555668b95b4104af1cf1a21d90076e9174d165c291",
