@@ -89,6 +89,7 @@ def _plain(conv: nn.Conv2d) -> nn.Conv2d:
         conv.stride,
         conv.padding,
         bias=conv.bias is not None,
+        device=conv.weight.device,
         dtype=conv.weight.dtype,
     )
     plain.load_state_dict(conv.state_dict())

@@ -93,6 +93,7 @@ def time_case(
             memory_format = LAYOUTS[layout]
             # Inference holds its weights in the precision; training leaves that to autocast.
             net = build_copy(build, memory_format, None if training else dtype, training)
+            net = net.to(device)  # rivals are built on the CPU
             x = pictures.to(None if training else dtype, memory_format=memory_format)
             call = compile_net(net) if compiled else net
             runs[f"{contestant} ({layout})"] = (

@@ -21,9 +21,11 @@ RESULTS = Path(__file__).parent / "results"
 
 def _git(*arguments: str) -> str:
     folder = Path(__file__).parent
-    return subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, cwd=folder
-    ).stdout.strip()
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=folder)
+    except OSError:  # there is no git
+        return ""
+    return done.stdout.strip()
 
 
 # Read once, at the start: what a long run executes does not change with the working tree. Results

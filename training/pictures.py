@@ -71,17 +71,20 @@ def _fingerprint(sources: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
+def _files(source: Path, split: str) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the pictures <split>/<class>/<picture>; no other is read."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in EXTENSIONS:
-                yield path.relative_to(source).as_posix(), path.read_bytes()
+            name = path.relative_to(source).as_posix()
+            if path.suffix.lower() in EXTENSIONS and _is_of(name, split):
+                yield name, path.read_bytes()
         return
     # A stream, because seeking back in a compressed archive unpacks it from its beginning.
     try:
         with tarfile.open(source, "r|*") as archive:
             for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in EXTENSIONS:
+                wanted = member.isfile() and Path(member.name).suffix.lower() in EXTENSIONS
+                if wanted and _is_of(member.name, split):
                     file = archive.extractfile(member)
                     assert file is not None
                     yield member.name, file.read()
@@ -89,21 +92,24 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{source} is no whole tar archive ({error})") from error
 
 
+def _is_of(name: str, split: str) -> bool:
+    parts = name.split("/")
+    return len(parts) >= 3 and parts[-3] == split
+
+
 def _decode(sources: list[Path], split: str, folder: Path) -> None:
     names: list[str] = []
     pixels: list[NDArray[np.uint8]] = []
     total = 0
     for source in sources:
-        for name, data in tqdm(_files(source), desc=f"decode {source.name}", unit=" pictures"):
-            parts = name.split("/")
-            if len(parts) < 3 or parts[-3] != split:
-                continue
+        files = _files(source, split)
+        for name, data in tqdm(files, desc=f"decode {source.name}", unit=" pictures"):
             try:
                 with Image.open(io.BytesIO(data)) as picture:
                     pixels.append(np.asarray(picture.convert("RGB")))
             except (UnidentifiedImageError, OSError) as error:
                 raise ValueError(f"{source}: {name} is not a readable picture") from error
-            names.append(parts[-2])
+            names.append(name.split("/")[-2])
             total += pixels[-1].nbytes
             if pixels[-1].shape != pixels[0].shape or total > LARGEST_CACHE:
                 raise SizesDifferError(

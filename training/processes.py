@@ -63,7 +63,8 @@ class Processes:
             dist.broadcast_object_list(found, group=self.words)
         if found[0] is None:
             return None
+        # On the CPU, where an optimizer counts its steps; it moves what belongs on the card itself.
         state: dict[str, Any] = torch.load(
-            io.BytesIO(found[0]), map_location=self.device, weights_only=True
+            io.BytesIO(found[0]), map_location="cpu", weights_only=True
         )
         return state

@@ -12,7 +12,11 @@ import msr_zoo
 
 def _git(*words: str) -> str:
     here = Path(__file__).parent
-    return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True).stdout.strip()
+    try:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return ""
+    return done.stdout.strip()
 
 
 # Read once, at the start: what a long run executes does not change with the working tree. Results

@@ -51,7 +51,7 @@ class TimmBatches:
         batch_size = recipe.batch_size // world
         self.dataset = _open(data, splits, train, batch_size, recipe.seed)
         reader = self.dataset.reader
-        workers = processors()
+        workers = max(1, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         self.num_pictures = len(self.dataset)
         self.classes = tuple(reader.class_to_idx)
         if data.startswith("wds/"):

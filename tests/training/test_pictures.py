@@ -1,5 +1,6 @@
 import io
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,14 @@ def test_second_call_maps_the_cache_and_a_changed_folder_is_read_again(pictures,
     assert set((tmp_path / "cache").iterdir()) == caches
     (pictures / "test" / "dark" / "0.png").unlink()
     assert len(open_pictures([pictures], "test").labels) == 9
+
+
+def test_no_other_split_is_read(pictures, monkeypatch):
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"")
+    with pytest.raises(NoPicturesError):
+        open_pictures([pictures], "val")
+    assert not read
 
 
 @pytest.mark.parametrize("compression", ["", "xz"])
