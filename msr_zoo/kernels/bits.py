@@ -1,11 +1,18 @@
 """Booleans packed eight to a byte: bit j of byte k of a row is element 8k + j of that row."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 # Eight bytes that are 0 or 1, read as one little-endian int64 and multiplied by this, leave their
 # bits in order in the top byte: byte i is shifted by 56 - 7i, so it lands on bit 56 + i.
 _GATHER = sum(1 << (56 - 7 * i) for i in range(8))
+
+
+def bytes_of(size: Any) -> Any:
+    """Bytes that so many booleans take; of whatever integers a tracer counts with."""
+    return (size + 7) // 8
 
 
 def pack_bits(flags: Tensor) -> Tensor:

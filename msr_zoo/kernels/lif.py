@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from msr_zoo.kernels.autocast import register_autocast
-from msr_zoo.kernels.bits import pack_bits, unpack_bits
+from msr_zoo.kernels.bits import bytes_of, pack_bits, unpack_bits
 from msr_zoo.kernels.fused import fused
 
 
@@ -35,10 +35,6 @@ def lif(x: Tensor, decay: float, threshold: float, window: float) -> Tensor:
     return spikes.movedim(-1, 2) if channels_last else spikes
 
 
-def _bytes(size: Any) -> Any:
-    return (size + 7) // 8
-
-
 @torch.library.custom_op("msr_zoo::lif", mutates_args=())
 def _lif(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
@@ -51,7 +47,9 @@ def _lif(
         return kernels.forward(x.contiguous(), decay, threshold, window / 2, keep)
     steps, neurons = x.shape
     spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
-    fired = torch.empty((steps, _bytes(neurons) if keep else 0), dtype=torch.uint8, device=x.device)
+    fired = torch.empty(
+        (steps, bytes_of(neurons) if keep else 0), dtype=torch.uint8, device=x.device
+    )
     near = torch.empty_like(fired)
     u = torch.zeros_like(x[0], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
     s = torch.zeros_like(u, dtype=torch.bool)
@@ -69,7 +67,7 @@ def _lif(
 def _(
     x: Tensor, decay: float, threshold: float, window: float, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    fired = x.new_empty((x.shape[0], _bytes(x.shape[1]) if keep else 0), dtype=torch.uint8)
+    fired = x.new_empty((x.shape[0], bytes_of(x.shape[1]) if keep else 0), dtype=torch.uint8)
     spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     return spikes, fired, torch.empty_like(fired)
 

@@ -10,7 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+from msr_zoo.kernels.bits import bytes_of
+
 # Bytes of bits that a program makes, of eight neurons each.
 BYTES = 128
 
@@ -125,7 +126,7 @@ def forward(
     """
     steps, neurons = x.shape
     spikes = torch.empty_like(x)
-    fired = x.new_empty((steps, _bytes(neurons) if keep else 0), dtype=torch.uint8)
+    fired = x.new_empty((steps, bytes_of(neurons) if keep else 0), dtype=torch.uint8)
     near = torch.empty_like(fired)
     constants = (float(decay), float(threshold), float(half_window))
     _launch(_forward, x, (x, spikes, fired, near, steps, neurons, *constants), KEEP=keep)
@@ -142,7 +143,7 @@ def backward(grad: Tensor, fired: Tensor, near: Tensor, decay: float) -> Tensor:
 def pack(spikes: Tensor) -> Tensor:
     """Turn contiguous spikes (R, N) into uint8 (R, ceil(N / 8)); what is above 0 counts as one."""
     rows, size = spikes.shape
-    bits = spikes.new_empty((rows, _bytes(size)), dtype=torch.uint8)
+    bits = spikes.new_empty((rows, bytes_of(size)), dtype=torch.uint8)
     _launch(_pack, spikes, (spikes, bits, size), rows)
     return bits
 
@@ -154,15 +155,11 @@ def unpack(bits: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _bytes(size: int) -> int:
-    return (size + 7) // 8
-
-
 def _launch(kernel: Any, x: Tensor, arguments: tuple[Any, ...], rows: int = 1, **kw: Any) -> None:
     """Run a kernel for every byte of bits of x (R, N), on its device."""
     if not x.numel():
         return
-    grid = (triton.cdiv(_bytes(x.shape[1]), BYTES), rows)
+    grid = (triton.cdiv(bytes_of(x.shape[1]), BYTES), rows)
     with torch.cuda.device_of(x):
         # Products and sums are rounded apart, as torch rounds them.
         kernel[grid](*arguments, BYTES=BYTES, enable_fp_fusion=False, **kw)

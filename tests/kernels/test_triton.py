@@ -18,6 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from msr_zoo.kernels import fused, native, triton_lif
+from msr_zoo.kernels.fused import TRITON_DTYPES
 from msr_zoo.kernels.lif import lif
 
 SIZES = {"steps", "neurons", "size"}
@@ -110,7 +111,7 @@ def test_tensors_of_the_cpu_never_get_them():
 def test_on_a_gpu_the_kernels_equal_the_loops_in_torch():
     assert triton_cases.check("cuda") == 45
     torch.manual_seed(0)
-    for dtype in triton_lif.DTYPES:
+    for dtype in TRITON_DTYPES:
         x = torch.randn(6, 2100, dtype=dtype)
         results = []
         for device in ("cuda", "cpu"):

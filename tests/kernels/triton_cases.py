@@ -7,6 +7,7 @@ from torch import Tensor
 
 from msr_zoo.kernels import triton_lif
 from msr_zoo.kernels.bits import pack_bits, unpack_bits
+from msr_zoo.kernels.fused import TRITON_DTYPES
 from msr_zoo.kernels.lif import _lif, _lif_backward
 
 # Decay, threshold and half the window; the last so that a silent neuron lies within.
@@ -17,7 +18,7 @@ SHAPES = [(4, 2100), (2, 3), (1, 1), (3, 2048), (2, 0)]
 
 def check(device: str) -> int:
     """Compare on a device, where `_lif` must not run these kernels itself; gives how often."""
-    cases = list(itertools.product(triton_lif.DTYPES, SHAPES, CONSTANTS))
+    cases = list(itertools.product(TRITON_DTYPES, SHAPES, CONSTANTS))
     for dtype, shape, (decay, threshold, half_window) in cases:
         torch.manual_seed(0)
         x = torch.randn(shape).to(device, dtype)
