@@ -5,6 +5,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -79,6 +80,7 @@ def test_without_a_compiler_a_wheel_comes_out_and_one_sentence(sources, tmp_path
 )
 def test_on_macos_the_kernels_are_those_of_what_is_compiled_for(monkeypatch, machine, flags, x86):
     monkeypatch.chdir(ROOT)
+    sysconfig.get_config_vars()  # which Python reads once, from a file of its true platform
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: machine)
     for name in ("_PYTHON_HOST_PLATFORM", "ARCHFLAGS", "MACOSX_DEPLOYMENT_TARGET"):
