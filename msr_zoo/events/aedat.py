@@ -1,7 +1,8 @@
 """AEDAT 2.0 (jAER) and AEDAT 3.1 (cAER): packets and records of 8 bytes an event.
 
 Formats: https://docs.inivation.com/software/software-advanced-usage/file-formats/, and for the
-addresses of AEDAT 2.0 the event extractors of jAER.
+addresses of AEDAT 2.0 the event extractors of jAER, whose rows count upwards. libcaer reads a DVS128
+alike.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ _LINES = re.compile(rb"(?:#[\t -~\x80-\xff]*\r?\n)+")
 _END = re.compile(rb"#\s*!?END[- ](?:OF[- ]ASCII[- ])?HEADER[^\n]*\n", re.IGNORECASE)
 _PACKET = struct.Struct("<hhiiiiii")
 _POLARITY = 1
-_DAVIS = {
-    "128": (128, 128),
-    "208": (208, 192),
-    "240": (240, 180),
-    "346": (346, 260),
-    "640": (640, 480),
+_SENSORS = {
+    "davis128": (128, 128),
+    "davis208": (208, 192),
+    "davis240": (240, 180),
+    "davis346": (346, 260),
+    "davis640": (640, 480),
+    "dvxplorer": (640, 480),
+    "dvs128": (128, 128),
 }
 
 
@@ -39,41 +42,49 @@ def split_header(raw: Bytes) -> tuple[str, Bytes]:
     return head[:end].decode("latin-1"), raw[end:]
 
 
-def _named_size(header: str) -> tuple[int, int] | None:
-    """Find the sensor that a header names, or None."""
-    sources = "\n".join(re.findall(r"#\W*(?:AEChip|HardwareInterface|Source).*", header))
-    if match := re.search(r"davis\D?(\d{3})", sources.lower()):
-        return _DAVIS.get(match[1])
-    if re.search(r"dvxplorer", sources.lower()):
-        return (640, 480)
-    return (128, 128) if re.search(r"dvs_?128", sources.lower()) else None
+def _named_sensor(header: str) -> str | None:
+    """Find the sensor that a header names, one of _SENSORS, or None."""
+    sources = "\n".join(re.findall(r"#\W*(?:AEChip|HardwareInterface|Source).*", header)).lower()
+    if match := re.search(r"davis\D?(\d{3})", sources):
+        name = f"davis{match[1]}"
+        return name if name in _SENSORS else None
+    if "dvxplorer" in sources:
+        return "dvxplorer"
+    return "dvs128" if re.search(r"dvs_?128", sources) else None
 
 
 def decode_aedat2(header: str, body: Bytes, path: Path) -> Decoded:
     """Decode AEDAT 2.0 of a DVS128 or DAVIS: big-endian 32-bit address and µs.
 
-    The columns of both run right to left. The rows of a DVS128 are as stored; those of a DAVIS,
-    which run upwards, are turned over. Frames, IMU samples and special events are left out.
+    Columns are stored right to left and rows upwards, so both are turned over. The polarity bit of
+    a DVS128 is 0 where it grew brighter, that of a DAVIS 1. Frames, IMU samples and special events
+    are left out. Raises RecordingError for a DVXplorer, whose versions of jAER disagree about its
+    addresses.
     """
     words = whole_words(body, ">u8", path).view(">u4").reshape(-1, 2).astype(np.uint32)
     address, t = words[:, 0], unwrap(words[:, 1], 32)
-    size = _named_size(header)
-    if size == (128, 128) or (size is None and not bool((address >> 16).any())):
+    sensor = _named_sensor(header)
+    if sensor == "dvxplorer":
+        raise RecordingError(
+            f"{path} is AEDAT 2.0 of a DVXplorer, which is not read; save it as AEDAT 4.0"
+        )
+    if sensor == "dvs128" or (sensor is None and not bool((address >> 16).any())):
         keep = address >> 15 == 0  # bit 15 marks synchronisation pulses
         address, t = address[keep], t[keep]
         return Decoded(
             x=127 - (address >> 1 & 127).astype(np.int16),
-            y=(address >> 8 & 127).astype(np.int16),
+            y=127 - (address >> 8 & 127).astype(np.int16),
             t=t,
-            polarity=(address & 1).astype(np.bool_),
-            size=(128, 128),
+            polarity=(address & 1) == 0,
+            size=_SENSORS["dvs128"],
         )
     keep = (address >> 31 == 0) & (address >> 10 & 1 == 0)
     address, t = address[keep], t[keep]
     x, y = (address >> 12 & 0x3FF).astype(np.int16), (address >> 22 & 0x1FF).astype(np.int16)
-    if size is None:
+    if sensor is None:
         fits = len(x) and int(x.max()) < 240 and int(y.max()) < 180
-        size = _DAVIS["240" if fits else "346"]
+        sensor = "davis240" if fits else "davis346"
+    size = _SENSORS[sensor]
     return Decoded(
         x=size[0] - 1 - x,
         y=size[1] - 1 - y,
@@ -118,6 +129,7 @@ def decode_aedat3(header: str, body: Bytes, path: Path) -> Decoded:
     chunks, counts = _polarity_packets(body, path)
     words: NDArray[Any] = np.concatenate([body[:0], *chunks]).view("<u4").reshape(-1, 2)
     number, overflows = np.array(counts, np.int64).reshape(-1, 2).T
+    sensor = _named_sensor(header)
     valid = np.flatnonzero(words[:, 0] & 1)
     t = (words[:, 1] & 0x7FFFFFFF).astype(np.int64)
     if overflows.any():
@@ -128,5 +140,5 @@ def decode_aedat3(header: str, body: Bytes, path: Path) -> Decoded:
         y=(data >> 2 & 0x7FFF).astype(np.int16),
         t=t[valid],
         polarity=(data >> 1 & 1).astype(np.bool_),
-        size=_named_size(header),
+        size=None if sensor is None else _SENSORS[sensor],
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .stream import Events
 
-_VERSION = 1  # to be raised whenever reading gives other events for the same bytes
+_VERSION = 2  # to be raised whenever reading gives other events for the same bytes
 
 
 @dataclass(frozen=True, eq=False)

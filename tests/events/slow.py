@@ -84,7 +84,7 @@ def dat(data):
 
 def aedat2_dvs128(data):
     return [
-        (127 - (address >> 1 & 127), address >> 8 & 127, t, address & 1)
+        (127 - (address >> 1 & 127), 127 - (address >> 8 & 127), t, 1 - (address & 1))
         for address, t in struct.iter_unpack(">II", _after_lines(data, b"#"))
         if not address & 0x8000
     ]

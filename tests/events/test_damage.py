@@ -170,6 +170,7 @@ def test_small_disorder_is_sorted_in_silence(tmp_path):
         (b"% evt 3.0\n", "holds no events"),
         (b"#!AER-DAT1.0\r\n" + bytes(12), "AEDAT 1.0"),
         (b"#!AER-DAT2.0\r\n", "holds no events"),
+        (b"#!AER-DAT2.0\r\n# AEChip: DVXplorer\r\n" + bytes(8), "of a DVXplorer"),
         (b"#!AER-DAT4.0\r\n", "damaged header"),
         (b"#!AER-DAT3.1\r\n#Format: Serialized\r\n#!END-HEADER\r\n", "compressed format"),
         (b"the quick brown fox\njumps\n", "does not tell which"),

@@ -101,7 +101,7 @@ def aedat2(events, chip="DVS128"):
     header = f"#!AER-DAT2.0\r\n# Timestamps tick: 1 us\r\n# AEChip: retina.{chip}\r\n"
     x, y = events.x.astype(np.int64), events.y.astype(np.int64)
     if chip == "DVS128":
-        address = (127 - x) << 1 | y << 8 | events.polarity
+        address = (127 - x) << 1 | (127 - y) << 8 | ~events.polarity
     else:
         address = (events.width - 1 - x) << 12 | (events.height - 1 - y) << 22
         address |= events.polarity.astype(np.int64) << 11
