@@ -57,12 +57,12 @@ def draw_maps(batch: int, instants: int, generator: Generator) -> Tensor:
 
 
 def draw_sensor(generator: Generator) -> Sensor:
-    """Draw a camera: thresholds of 0.25 to 0.75, lower for darker, with mismatch and noise."""
+    """Draw a camera: thresholds of 0.25 to 0.75, lower for brighter, with mismatch and noise."""
     first, second, third = torch.rand(3, generator=generator).tolist()
     threshold = 0.25 * 3**first
     return Sensor(
-        on_threshold=threshold,
-        off_threshold=threshold * (0.6 + 0.4 * second),
+        on_threshold=threshold * (0.6 + 0.4 * second),
+        off_threshold=threshold,
         mismatch=0.1 * threshold,
         leak_hz=0.05,
         shot_hz=0.5 * third,

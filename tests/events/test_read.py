@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from msr_zoo.events import DamagedRecordingWarning, read_events
+from msr_zoo.events import DamagedRecordingWarning, read_events, to_frames
 
 from . import slow, writers
 from .writers import random_events
@@ -310,6 +311,11 @@ def test_real_aedat2(shared_data, tmp_path):
             found = read_events(path)
             assert (found.width, found.height) == (128, 128)
             assert_same(found, slow.aedat2_dvs128(data))
+            # What a pixel sends alone is leak, which makes it brighter (Nozaki & Delbruck, 2017).
+            counts = to_frames(found, steps=1000, size=(128, 128))
+            around = torch.nn.functional.avg_pool2d(counts.sum(1), 5, stride=1, padding=2) * 25
+            alone = (counts.sum(1) == 1) & (around < 1.5)
+            assert (counts[:, 1] * alone).sum() > 0.6 * alone.sum()
 
 
 @pytest.mark.data

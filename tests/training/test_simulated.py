@@ -80,10 +80,10 @@ def test_motions_keep_within_what_is_said():
 
 def test_cameras_differ_within_what_is_said():
     sensors = [draw_sensor(torch.Generator().manual_seed(seed)) for seed in range(200)]
-    brighter = np.array([sensor.on_threshold for sensor in sensors])
-    shares = np.array([sensor.off_threshold for sensor in sensors]) / brighter
-    assert 0.25 <= brighter.min() < 0.27
-    assert 0.7 < brighter.max() <= 0.75
+    darker = np.array([sensor.off_threshold for sensor in sensors])
+    shares = np.array([sensor.on_threshold for sensor in sensors]) / darker
+    assert 0.25 <= darker.min() < 0.27
+    assert 0.7 < darker.max() <= 0.75
     assert 0.6 <= shares.min() < shares.max() <= 1
     assert max(sensor.shot_hz for sensor in sensors) <= 0.5
 
