@@ -14,6 +14,7 @@ def training_step(
     name: str, size: int, batch: int, num_steps: int, precision: str, device: torch.device
 ) -> Callable[[], None]:
     """A call that trains one step; the branches are filled, so that their neurons fire."""
+    torch.backends.cudnn.benchmark = True  # as training/train.py has it
     torch.manual_seed(0)
     model = msr_zoo.create_model(name, num_steps=num_steps, zero_init_last=False)
     model = model.to(device, memory_format=torch.channels_last).train()

@@ -39,9 +39,10 @@ TEST_SPLITS = ("test", "val", "validation")
 class Batches(Protocol):
     """One split: normalised pictures (B, C, H, W) or event frames (B, T, 2, H, W), and labels (B,).
 
-    Each process has its share of them.
+    Each process has its share of them. `split` is what the data set calls it.
     """
 
+    split: str
     classes: tuple[str, ...]
     num_pictures: int
 
@@ -135,7 +136,7 @@ class MemoryBatches:
         world: int,
     ) -> None:
         self.recipe, self.train, self.rank, self.world = recipe, train, rank, world
-        self.classes = pictures.classes
+        self.split, self.classes = pictures.split, pictures.classes
         self.num_pictures = len(pictures.labels)
         # On a CPU the bytes stay where the disk cache maps them.
         self.images = torch.from_numpy(pictures.images).to(device)

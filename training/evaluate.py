@@ -75,7 +75,7 @@ def main() -> None:
     results = {
         "model": folder.name if folder.is_dir() else options.model,
         "data": DATA_NAMES.get(options.data, options.data),
-        "split": "test",
+        "split": batches.split,
         **measure(model, batches),
         "seeds": [json.loads(training.read_text())["recipe"]["seed"]] if training.exists() else [],
         "command": " ".join(["python", *sys.argv]),

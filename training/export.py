@@ -78,7 +78,7 @@ def main() -> None:
     digest = save_pretrained(model, new, card=card, events=events, files=files)
     shutil.rmtree(options.out, ignore_errors=True)
     new.rename(options.out)
-    print(f"{options.out}: sha256 {digest}")
+    print(f"{options.out}: num_steps {model.num_steps}, sha256 {digest}")
     if size > GIT_BYTES:
         print(
             f"model.safetensors has {size / 1e6:.0f} MB, more than the {GIT_BYTES / 1e6:g} MB that "

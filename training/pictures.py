@@ -24,11 +24,15 @@ LARGEST_CACHE = 8 * 2**30
 
 @dataclass(frozen=True)
 class Pictures:
-    """`images` is uint8 (N, H, W, C), `labels` int64 (N,); `classes` are named in label order."""
+    """`images` is uint8 (N, H, W, C), `labels` int64 (N,); `classes` are named in label order.
+
+    `split` is what the data set calls them.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    split: str
 
 
 class NoPicturesError(ValueError):
@@ -55,6 +59,7 @@ def open_pictures(sources: list[Path], split: str, cache: Path | None = None) ->
         np.load(folder / "images.npy", mmap_mode="c"),
         np.load(folder / "labels.npy"),
         tuple(json.loads((folder / "classes.json").read_text())),
+        split,
     )
 
 

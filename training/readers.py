@@ -49,7 +49,7 @@ class TimmBatches:
         self.device, self.data = device, data
         self.seed = (recipe.seed, rank)
         batch_size = recipe.batch_size // world
-        self.dataset = _open(data, splits, train, batch_size, recipe.seed)
+        self.dataset, self.split = _open(data, splits, train, batch_size, recipe.seed)
         reader = self.dataset.reader
         workers = max(1, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         self.num_pictures = len(self.dataset)
@@ -109,9 +109,12 @@ class TimmBatches:
             )
 
 
-def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int, seed: int) -> Any:
+def _open(
+    data: str, splits: tuple[str, ...], train: bool, batch_size: int, seed: int
+) -> tuple[Any, str]:
+    """The data set of the first split that exists, and its name."""
     if not is_named(data):
-        return create_dataset("", root=data, split=splits[0], is_training=train)
+        return create_dataset("", root=data, split=splits[0], is_training=train), splits[0]
     kind, _, rest = data.partition("/")
     if importlib.util.find_spec(PACKAGES[kind]) is None:
         raise ValueError(f"{data}: install the package {PACKAGES[kind]} to read it")
@@ -121,7 +124,7 @@ def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int, seed
     for split in splits:
         try:
             if kind == "wds":
-                return create_dataset(
+                dataset = create_dataset(
                     "wds/",
                     root=rest,
                     split=split,
@@ -129,9 +132,12 @@ def _open(data: str, splits: tuple[str, ...], train: bool, batch_size: int, seed
                     batch_size=batch_size,
                     seed=seed,  # of the order of the shards, which all processes share
                 )
-            return create_dataset(data, root=None, split=split)
+            else:
+                dataset = create_dataset(data, root=None, split=split)
         except (RuntimeError, ValueError) as error:
             reasons.append(str(error))
+        else:
+            return dataset, split
     raise ValueError(f"{data} has no split {' or '.join(splits)}: {reasons[-1]}")
 
 

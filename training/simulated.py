@@ -82,7 +82,8 @@ class SimulatedEvents:
         world: int,
     ) -> None:
         self.recipe, self.train, self.rank, self.world = recipe, train, rank, world
-        self.classes, self.num_pictures = pictures.classes, len(pictures.labels)
+        self.split, self.classes = pictures.split, pictures.classes
+        self.num_pictures = len(pictures.labels)
         self.images = torch.from_numpy(pictures.images)
         self.labels = torch.from_numpy(pictures.labels)
         self.device = device

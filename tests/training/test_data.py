@@ -159,6 +159,12 @@ def test_pictures_of_another_size_come_at_the_models(pictures):
         assert images.shape == (8, 3, 24, 20)
 
 
+def test_a_split_is_called_what_its_folder_is(pictures):
+    assert opened(pictures, train=False).split == "test"
+    (pictures / "test").rename(pictures / "val")
+    assert opened(pictures, train=False).split == "val"
+
+
 def test_a_broken_test_picture_is_named_and_no_other_split_taken(pictures):
     shutil.copytree(pictures / "test", pictures / "val")
     (pictures / "test" / "dark" / "0.png").write_bytes(b"not a picture")

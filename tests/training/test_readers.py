@@ -61,7 +61,7 @@ def opened(data, *, train, **changes):
 def test_every_test_picture_comes_out_of_the_shards_once(shards, pictures):
     batches = opened(f"wds/{shards}", train=False, batch_size=4)
     assert isinstance(batches, TimmBatches)
-    assert batches.classes == ("bright", "dark")
+    assert (batches.split, batches.classes) == ("validation", ("bright", "dark"))
     assert batches.num_pictures == 10
     means = sorted(
         (int(label), round(float(image.mean()), 4))

@@ -20,7 +20,7 @@ def shapes():
     for image in images:
         row, column = random.integers(6, 16, 2)
         image[row : row + 10, column : column + 10] = 220
-    return Pictures(images, random.integers(0, 2, 50), ("one", "two"))
+    return Pictures(images, random.integers(0, 2, 50), ("one", "two"), "train")
 
 
 def opened(shapes, *, train, rank=0, world=1):
