@@ -1,6 +1,9 @@
 """Write the tables of both READMEs from results/*.json; with --check, only compare.
 
-python -m benchmarks.tables [--check]
+    python -m benchmarks.tables [--check]
+
+A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. NAME_cuda… is another
+machine's of the same benchmark.
 """
 
 import json
@@ -16,17 +19,18 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     for readme in (HERE / "README.md", HERE.parent / "README.md"):
-        text = readme.read_text()
-        for name, table in TABLES.items():
-            path = HERE / "results" / f"{name.partition(',')[0]}.json"
-            if path.exists():
-                body = table(json.loads(path.read_text()))
-                pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-                text = re.sub(pattern, lambda m, b=body: m[1] + b + m[2], text, flags=re.DOTALL)
+        text = re.sub(r"<!-- (.+) -->\n(?:\|.*\n)*<!-- end -->", filled, readme.read_text())
         if "--check" not in sys.argv:
             readme.write_text(text)
         elif text != readme.read_text():
             raise SystemExit(f"{readme} is not what python -m benchmarks.tables writes")
+
+
+def filled(place: re.Match[str]) -> str:
+    """A table's place in a README, with the table."""
+    name = place[1]
+    result = json.loads((HERE / "results" / f"{name.partition(',')[0]}.json").read_text())
+    return f"<!-- {name} -->\n{TABLES[name.partition('_cuda')[0]](result)}<!-- end -->"
 
 
 def memory(result: dict[str, Any]) -> str:
