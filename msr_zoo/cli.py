@@ -144,8 +144,8 @@ def finetune(args: argparse.Namespace) -> int:
             seed=args.seed,
             report=lambda line: print(line, file=sys.stderr, flush=True),
         )
-    for warning in caught:
-        print(f"msr-zoo: {warning.message}", file=sys.stderr)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"msr-zoo: {message}", file=sys.stderr)
     print("\n".join(report.finetuned(tuned)))
     return 0
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import Events
+from .stream import DamagedRecordingWarning, Events
 
 _VERSION = 2  # to be raised whenever reading gives other events for the same bytes
 
@@ -71,12 +72,17 @@ def cached(folder: Path, key: str, make: Callable[[], Recordings]) -> Recordings
     """Map the recordings stored under a key, storing what ``make`` returns where there are none.
 
     An entry is written under a temporary name and then renamed: it is whole or absent, also
-    where several processes make it at once.
+    where several processes make it at once. What was damaged is told each time.
     """
     entry = folder / key
     if not entry.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        recordings = make()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DamagedRecordingWarning)
+            recordings = make()
+        damage = [str(w.message) for w in caught if w.category is DamagedRecordingWarning]
+        for other in (w for w in caught if w.category is not DamagedRecordingWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
         around = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
         # One level down, because a temporary folder itself is closed to all but its owner.
         draft = around / key
@@ -84,6 +90,7 @@ def cached(folder: Path, key: str, make: Callable[[], Recordings]) -> Recordings
             draft.mkdir()
             for name in _NAMES:
                 np.save(draft / f"{name}.npy", getattr(recordings, name))
+            (draft / "damage.json").write_text(json.dumps(damage))
             os.rename(draft, entry)
         except OSError:
             # Another process was first with the same contents.
@@ -91,4 +98,6 @@ def cached(folder: Path, key: str, make: Callable[[], Recordings]) -> Recordings
                 raise
         finally:
             shutil.rmtree(around, ignore_errors=True)
+    for text in json.loads((entry / "damage.json").read_text()):
+        warnings.warn(text, DamagedRecordingWarning, stacklevel=2)
     return Recordings(**{n: np.load(entry / f"{n}.npy", mmap_mode="r") for n in _NAMES})

@@ -1,12 +1,21 @@
 """EventFolder: layouts, splits without leaks, caching, reproducible samples."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from msr_zoo.events import Augmentation, EventFolder, Holdout, Window, read_events, to_frames
+from msr_zoo.events import (
+    Augmentation,
+    DamagedRecordingWarning,
+    EventFolder,
+    Holdout,
+    Window,
+    read_events,
+    to_frames,
+)
 from msr_zoo.events import folder as folder_module
 from msr_zoo.events.cache import cached, joined
 
@@ -164,6 +173,15 @@ def test_the_cache_is_read_once_and_follows_the_contents(root, tmp_path, monkeyp
     np.testing.assert_array_equal(three.events(0)[0].x, changed.x[: len(three.events(0)[0])])
     EventFolder(root, window=WINDOW, cache=cache, drop_hot_pixels=True)
     assert len(calls) == 30
+
+
+def test_damage_is_told_whenever_the_recordings_are_opened(root, tmp_path):
+    file = next(path for path in sorted((root / "cup").iterdir()) if path.is_file())
+    file.write_bytes(file.read_bytes()[:-3])
+    for _ in range(2):
+        with pytest.warns(DamagedRecordingWarning, match=re.escape(file.name)) as told:
+            EventFolder(root, window=WINDOW, size=SMALL, cache=tmp_path / "cache")
+        assert len(told) == 1
 
 
 def test_a_failed_reading_leaves_no_entry(root, tmp_path):
