@@ -31,7 +31,7 @@ def _git(*arguments: str) -> str:
 # Read once, at the start: what a long run executes does not change with the working tree. Results
 # and texts change none of it.
 COMMIT = _git("rev-parse", "HEAD") or "unknown"
-ASIDE = [f":(top,exclude){what}" for what in ("*/results/*", "*.md")]
+ASIDE = [f":(top,exclude){what}" for what in ("*/results/*", "*/results.json", "*.md")]
 UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *ASIDE))
 
 

@@ -21,7 +21,7 @@ def _git(*words: str) -> str:
 
 # Read once, at the start: what a long run executes does not change with the working tree. Results
 # and texts change none of it.
-_ASIDE = [f":(top,exclude){what}" for what in ("*/results/*", "*.md")]
+_ASIDE = [f":(top,exclude){what}" for what in ("*/results/*", "*/results.json", "*.md")]
 COMMIT = _git("rev-parse", "HEAD") or "unknown"
 UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_ASIDE))
 

@@ -106,11 +106,11 @@ TAGS = {
         num_steps=1,
         sha256="781ff8dea320055d4eff4fed410818ffd719448070a922ad09488478c79c254d",
         cfg={**_DVS, "label_names": CIFAR10_CLASSES},
-        narrow=True,  # fine-tuning gains by them where epochs are few, and loses a little where not
+        narrow=True,  # fine-tuning gains by them where epochs are few, and nothing where not
     ),
     "msresnet20_dvs.dvs128_objects": Tag(
         num_steps=2,
-        sha256="f2baec16a3a326ab79620943d8a94d4c0a941a1ddf698b405e11e8d61d393f5c",
+        sha256="e1dbadd26d521d8c0b35392cb638a982f825b7cd0f73df8f822f4da0d2e1a9f9",
         cfg={
             **_DVS,
             "num_classes": 5,
