@@ -57,7 +57,7 @@ class EventInput:
 
     @classmethod
     def of(cls, model: Any) -> "EventInput":
-        """What the config.json beside a model's weights says, or the defaults for its input.
+        """What the config.json beside a model's weights said, or the defaults for its input.
 
         Steps that the model was created with, other than those of the folder, hold here too.
         """
@@ -68,15 +68,12 @@ class EventInput:
 
     @classmethod
     def beside(cls, model: Any) -> "EventInput | None":
-        """Like `of`, but None where no config.json says anything."""
-        if not (path := model.pretrained_cfg.get("file")):
+        """Like `of`, but None where no config.json said anything."""
+        if not (found := getattr(model, "_config", None)):
             return None
-        weights = Path(path)
-        file = (weights if weights.is_dir() else weights.parent) / "config.json"
-        if not file.is_file():
-            return None
+        file, content = found
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
+            config = json.loads(content)
             section = config.get("spiking", {}).get("events")
             if section is None:
                 return None
@@ -84,7 +81,7 @@ class EventInput:
             stored = config.get("model_args", {}).get("num_steps")
             chosen = stored is not None and model.num_steps != stored
             return replace(told, num_steps=model.num_steps) if chosen else told
-        except (OSError, AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: spiking.events cannot be read ({error})") from error
 
     @classmethod

@@ -19,7 +19,7 @@ from msr_zoo.finetune_report import card, draw_confusion
 from msr_zoo.finetune_split import divide
 from msr_zoo.hub import check_new, halved, save_pretrained
 from msr_zoo.models.tags import TAGS
-from msr_zoo.pretrained import WEIGHTS_NAME
+from msr_zoo.pretrained import WEIGHTS_NAME, config_beside
 from msr_zoo.registry import create_model, load_pretrained, model_info
 
 __all__ = ["EVENTS", "PICTURES", "UPRIGHT_EVENTS", "Finetuned", "Tuning", "finetune"]
@@ -162,8 +162,8 @@ def finetune(
             "training.json": (json.dumps(training, indent=1) + "\n").encode(),
         },
     )
-    # A Predictor looks for the windows of recordings beside the weights.
     network.pretrained_cfg["file"] = str(folder / WEIGHTS_NAME)
+    network._config = config_beside(folder)  # tells a Predictor the windows of recordings
     return Finetuned(
         model=network,
         classes=tuple(data.classes),

@@ -182,6 +182,15 @@ def _download(url: str, sha256: str | None, cache_dir: str | Path | None) -> Pat
     return file
 
 
+def config_beside(place: str | Path | None) -> tuple[Path, bytes] | None:
+    """The config.json in a weights folder, given itself or its weights; None where there is none."""
+    if not place:
+        return None
+    weights = Path(place)
+    file = (weights if weights.is_dir() else weights.parent) / "config.json"
+    return (file, file.read_bytes()) if file.is_file() else None
+
+
 def check_keys(state_dict: Mapping[str, Tensor], model: Any) -> Mapping[str, Tensor]:
     """timm's `pretrained_filter_fn`: every key but the head's must be there, and no other.
 

@@ -174,6 +174,18 @@ def test_saving_again_keeps_how_recordings_become_the_input(tmp_path):
     assert EventInput.of(loaded) == dataclasses.replace(events, num_steps=5)
 
 
+def test_a_folder_that_has_moved_has_said_how_recordings_become_the_input(tmp_path, monkeypatch):
+    events = EventInput(size=(8, 8), num_steps=3)
+    hub.save_pretrained(trained("msresnet20_dvs"), tmp_path / "one", card="", events=events)
+    monkeypatch.chdir(tmp_path)
+    model = msr_zoo.create_model("local-dir:one", pretrained=True)
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert EventInput.of(model) == events
+    hub.save_pretrained(model, tmp_path / "three", card="")
+    again = msr_zoo.create_model("local-dir:three", pretrained=True)
+    assert EventInput.of(again) == events
+
+
 def test_a_folder_without_safetensors_is_refused(tmp_path):
     model = trained()
     hub.save_pretrained(model, tmp_path / "w", card="")

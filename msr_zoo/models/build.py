@@ -50,6 +50,8 @@ def build(
     )
     # timm records what the caller passed and no more; an export must rebuild the model from this.
     model._model_args = {key: value for key, value in kwargs.items() if key not in _OTHERS}
+    # Now, because the folder may move, and a relative path means another one after a chdir.
+    model._config = weights.config_beside(cfg.file)
     return model
 
 
