@@ -17,7 +17,7 @@ from msr_zoo.kernels.spike_conv import SpikeConv2d
 from msr_zoo.models.ms_resnet import MSBlock, MSResNet
 from msr_zoo.neurons import LIF
 
-__all__ = ["Stamp", "hooked", "unfit", "why_not"]
+__all__ = ["Stamp", "hooked", "in_training", "unfit", "why_not"]
 
 # Settings that a prepared layer keeps, or that decide whether the engine knows it.
 CONV = itemgetter("stride", "padding", "padding_mode", "dilation", "groups")
@@ -29,6 +29,11 @@ MODAL = (nn.BatchNorm2d, DropPath)
 def why_not(model: nn.Module) -> str | None:
     """The reason for which the engine cannot run a model, or None."""
     return unfit(model) or hooked(model.named_modules())
+
+
+def in_training(model: nn.Module) -> bool:
+    """Whether a call would learn or drop: the model or a part of it is in training mode."""
+    return any(m.training for m in model.modules() if m is model or isinstance(m, MODAL))
 
 
 def hooked(modules: Iterable[tuple[str, nn.Module]]) -> str | None:
@@ -55,7 +60,7 @@ def unfit(model: nn.Module) -> str | None:
         return f"{type(model).__name__} is no MSResNet"
     if reason := _tensors(model):
         return reason
-    if not model.training and any(m.training for m in model.modules() if isinstance(m, MODAL)):
+    if not model.training and in_training(model):
         return "a part of it is in training mode"
     if model.global_pool.pool_type != "avg" or type(model.lif) is not LIF:
         return "its head is not average pooling of spikes"

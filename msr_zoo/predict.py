@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msr_zoo.activity import Activity, record_activity
 from msr_zoo.engine import EventEngine
-from msr_zoo.event_fit import why_not
+from msr_zoo.event_fit import in_training, why_not
 from msr_zoo.event_input import EventInput, files_below, read_recording
 from msr_zoo.events import Events
 from msr_zoo.tally import Tally
@@ -150,6 +150,8 @@ class Predictor:
                     self._tally.add(activity, x.shape, run.counts)
                     continue
                 # The model has changed since it was asked, and torch ran it unmeasured.
+            if in_training(self.model):
+                raise ValueError("a part of the model is in training mode: call model.eval()")
             like = next(self.model.parameters())
             with record_activity(self.model, keep_spikes=keep_spikes) as recorded:
                 logits.append(self.model(x.to(like)).float().cpu())

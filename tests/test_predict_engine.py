@@ -21,6 +21,21 @@ def firing(name: str) -> MSResNet:
     return msr_zoo.create_model(name, num_steps=2, zero_init_last=False)
 
 
+@pytest.mark.parametrize("name", ["msresnet20", "sew_resnet20"])
+@pytest.mark.parametrize("keep_spikes", [False, True])
+def test_a_model_in_training_mode_is_neither_asked_nor_changed(name, keep_spikes):
+    model = msr_zoo.create_model(name, depths=(1, 1, 1), num_steps=1)
+    predictor = Predictor(model)
+    before = model.stem[1].running_mean.clone()
+    for part in (model, model.stem[1]):
+        part.train()
+        with pytest.raises(ValueError, match=r"in (training|evaluation) mode: call model\.eval"):
+            predictor(EXAMPLE, keep_spikes=keep_spikes)
+        model.eval()
+    assert torch.equal(model.stem[1].running_mean, before)
+    assert predictor(EXAMPLE, keep_spikes=keep_spikes).labels
+
+
 @pytest.fixture
 def wide_default() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
