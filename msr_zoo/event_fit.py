@@ -62,7 +62,7 @@ def unfit(model: nn.Module) -> str | None:
         return reason
     if not model.training and in_training(model):
         return "a part of it is in training mode"
-    if model.global_pool.pool_type != "avg" or type(model.lif) is not LIF:
+    if not _is_average(model.global_pool) or type(model.lif) is not LIF:
         return "its head is not average pooling of spikes"
     stages = [(name, list(model.get_submodule(name).children())) for name in model.stages]
     for name, blocks in stages:
@@ -120,6 +120,17 @@ def _shortcut(block: MSBlock) -> str | None:
     else:
         fits = False
     return None if fits else "another shortcut than the engine's"
+
+
+def _is_average(pool: nn.Module) -> bool:
+    """Whether a pool makes (B, C) of (B, C, H, W) by the mean."""
+    return (
+        type(pool) is SelectAdaptivePool2d
+        and pool.pool_type == "avg"
+        and type(pool.pool) is nn.AdaptiveAvgPool2d
+        and pool.pool.output_size in (1, (1, 1))
+        and type(pool.flatten) is nn.Flatten
+    )
 
 
 def _is_conv(

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from test_engine import lively, pictures
+from timm.layers import SelectAdaptivePool2d
 from torch import nn
 
 from msr_zoo import EventEngine
@@ -82,6 +83,20 @@ def other_neurons(model: MSResNet) -> None:
     model.layer1[0].lif2 = DoubledLIF()
 
 
+def other_pool(model: MSResNet) -> None:
+    model.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def pool_of_quarters(model: MSResNet) -> None:
+    model.global_pool = SelectAdaptivePool2d(2, "avg", flatten=True)
+    model.fc = nn.Identity()
+
+
+def pool_that_keeps_pixels(model: MSResNet) -> None:
+    model.global_pool = SelectAdaptivePool2d(1, "avg", flatten=False)
+    model.fc = nn.Identity()
+
+
 UNKNOWN = [
     grouped,
     with_bias,
@@ -98,6 +113,9 @@ UNKNOWN = [
     trained_norm,
     wide_statistics,
     other_neurons,
+    other_pool,
+    pool_of_quarters,
+    pool_that_keeps_pixels,
 ]
 
 
