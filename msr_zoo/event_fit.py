@@ -24,6 +24,11 @@ CONV = itemgetter("stride", "padding", "padding_mode", "dilation", "groups")
 POOL = itemgetter("kernel_size", "stride", "padding", "ceil_mode")
 # What the engine replaces and training makes behave in another way.
 MODAL = (nn.BatchNorm2d, DropPath)
+# Methods that the engine does not call; of other parts it is `forward` alone.
+METHODS: dict[type[nn.Module], tuple[str, ...]] = {
+    MSResNet: ("forward", "forward_features", "forward_head", "_spikes", "_stage", "_after_blocks"),
+    MSBlock: ("forward", "branch", "dropped"),
+}
 
 
 def why_not(model: nn.Module) -> str | None:
@@ -41,8 +46,9 @@ def hooked(modules: Iterable[tuple[str, nn.Module]]) -> str | None:
     if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:
         return "there are hooks on all modules, which the engine would not call"
     for name, module in modules:
-        if "forward" in module.__dict__:
-            return f"{name or 'it'} has a forward of its own, which the engine would not call"
+        for method in METHODS.get(type(module), ("forward",)):
+            if method in module.__dict__:
+                return f"{name or 'it'} has a {method} of its own, which the engine would not call"
         if module._forward_hooks or module._forward_pre_hooks:
             hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
             here = threading.get_ident()

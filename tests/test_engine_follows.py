@@ -150,6 +150,28 @@ def test_hooks_are_called_while_they_are_there_and_cost_no_preparation():
     assert engine._prepared.blocks is blocks
 
 
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [
+        ("", "forward_head"),
+        ("", "forward_features"),
+        ("", "_stage"),
+        ("layer1.0", "branch"),
+        ("layer2.0", "dropped"),
+    ],
+)
+def test_methods_of_an_instance_are_called(part, method):
+    model = lively("cifar")
+    x = pictures(model, (12, 12))
+    engine = EventEngine(model)
+    module = model.get_submodule(part)
+    plain = getattr(module, method)
+    module.__dict__[method] = lambda *args: 2 * plain(*args)
+    reason = f"{part or 'it'} has a {method} of its own"
+    with pytest.warns(UserWarning, match=reason), torch.inference_mode():
+        assert torch.equal(engine(x), model(x))
+
+
 def test_what_one_thread_records_leaves_the_others_to_the_engine():
     model = lively("cifar")
     x = pictures(model, (12, 12))
