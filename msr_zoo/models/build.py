@@ -31,6 +31,9 @@ def build(
     A tag speaks where it is named or its weights are asked for. `pretrained_cfg` may be a tag, a
     dictionary or timm's PretrainedCfg.
     """
+    if (features := kwargs.get("feature_cls", "getter")) != "getter":
+        # The others of timm run or hook the children, and ours are lists of blocks over time.
+        raise ValueError(f"feature_cls must be 'getter', got {features!r}")
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
     named = pretrained or pretrained_cfg
     # A file, a folder or a repository says itself, in its config.json, what it was trained for.

@@ -121,6 +121,13 @@ def test_features_only(name):
         assert not output.isnan().any()
 
 
+@pytest.mark.parametrize("feature_cls", ["hook", "list", "dict", "fx"])
+def test_other_feature_classes_than_the_getter_are_refused(feature_cls):
+    with pytest.raises(ValueError, match=f"feature_cls must be 'getter', got '{feature_cls}'"):
+        shrunk("msresnet20", features_only=True, feature_cls=feature_cls)
+    assert len(shrunk("msresnet20", features_only=True, feature_cls="getter").feature_info) == 4
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("out_indices", [(1, 3), (0,), (-1,), (2, -1), (1,)])
 def test_features_only_of_some_stages(name, out_indices):
