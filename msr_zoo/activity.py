@@ -288,8 +288,9 @@ def record_activity(
 
     def hook(measure: Callable[..., None], *args: Any) -> Callable[..., None]:
         def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # Threads that share a model call each other's hooks.
-            if threading.get_ident() == thread:
+            # Threads that share a model call each other's hooks, and a backward pass calls them
+            # where gradient checkpointing computes once more what has been counted.
+            if threading.get_ident() == thread and torch._C._current_graph_task_id() == -1:
                 measure(*args, inputs[0], output)
 
         # Other threads may run the model without it (event_fit.py).

@@ -201,6 +201,20 @@ def test_output_and_gradients_are_the_same_bits(training, channels_last, autocas
     assert (ops.ac, ops.mac) == (pytest.approx(rates.sum().item() * ops.twin_mac), 0)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_checkpointing_computes_again_counts_once(reentrant, monkeypatch):
+    monkeypatch.setattr("timm.models._manipulate.use_reentrant_ckpt", lambda: reentrant)
+    model = small().train()
+    picture = torch.rand(2, 3, 8, 8)
+    with torch.no_grad(), record_activity(model) as expected:
+        model(picture)
+    model.set_grad_checkpointing()
+    with record_activity(model) as activity:
+        model(picture).sum().backward()
+    assert model.stem[0].weight.grad is not None
+    assert activity.as_dict() == expected.as_dict()
+
+
 def test_kept_spikes_and_currents_are_those_of_the_neurons():
     model, x = small(), torch.randn(5, 3, 9, 7)
     seen = []
