@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from msr_zoo.hub import save_pretrained
+from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.pretrained import digest_of
 from msr_zoo.registry import create_model
 
@@ -50,8 +51,13 @@ def convert_checkpoint(
         num_classes=_size(tensors, "fc.weight", 0),
         in_chans=_size(tensors, "stem.0.weight", 1),
     )
+    if type(model) is not MSResNet:  # the rivals and the twin have the same tensors
+        raise ValueError(f"{arch} is no MS-ResNet, and checkpoints of these alone are converted")
     _check(path, arch, tensors, model.state_dict())
     model.load_state_dict(tensors)
+    for key, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{path}: {key} has values that are not finite")
     card = _CARD.format(
         arch=arch, source=path.name, sha256=digest_of(path), num_steps=model.num_steps
     )
@@ -116,3 +122,6 @@ def _check(path: Path, arch: str, found: dict[str, Tensor], wanted: dict[str, Te
         if tensor.shape != wanted[key].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(wanted[key].shape)}"
             raise ValueError(f"{path} does not fit {arch}: {key} is {shapes}")
+        if tensor.is_floating_point() != wanted[key].is_floating_point():
+            types = f"{tensor.dtype}, not {wanted[key].dtype}"
+            raise ValueError(f"{path} does not fit {arch}: {key} is {types}")

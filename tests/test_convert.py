@@ -113,6 +113,32 @@ def test_a_tensor_of_another_shape_is_named(theirs, tmp_path):
         convert_checkpoint(tmp_path / "a.pth", "msresnet20", tmp_path / "out")
 
 
+@pytest.mark.parametrize("arch", ["spiking_resnet20", "sew_resnet20", "resnet_twin20"])
+def test_a_model_that_only_has_the_same_tensors_is_refused(theirs, tmp_path, arch):
+    torch.save(theirs[0], tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=f"{arch} is no MS-ResNet"):
+        convert_checkpoint(tmp_path / "a.pth", arch, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.fill_(torch.nan), r"a\.pth: layer1\.0\.conv1\.weight has values that are not"),
+        (lambda t: t.double().fill_(1e300), "values that are not finite"),
+        (lambda t: t.to(torch.int8), r"layer1\.0\.conv1\.weight is torch\.int8, not torch\.float32"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_named(theirs, tmp_path, change, says):
+    checkpoint, _ = theirs
+    key = "conv2_x.0.residual_function.1.weight"
+    checkpoint[key] = change(checkpoint[key])
+    torch.save(checkpoint, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=says):
+        convert_checkpoint(tmp_path / "a.pth", "msresnet20", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code of a pickle ran",))
