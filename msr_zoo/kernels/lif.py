@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from msr_zoo.kernels.autocast import register_autocast
 from msr_zoo.kernels.bits import bytes_of, pack_bits, unpack_bits
@@ -18,7 +19,8 @@ def lif(x: Tensor, decay: float, threshold: float, window: float) -> Tensor:
     nothing through the reset (Hu et al., TNNLS 2024). Potentials are accumulated in float32 for
     half precision, in x's dtype otherwise. Under autocast float32 is cast to autocast's dtype.
 
-    Raises ValueError where x is not floating point or has no step.
+    Raises ValueError where x is not floating point or has no step, and NotImplementedError in
+    forward-mode differentiation.
     """
     if not x.is_floating_point():
         raise ValueError(f"lif needs floating-point input currents, got {x.dtype}")
@@ -26,6 +28,9 @@ def lif(x: Tensor, decay: float, threshold: float, window: float) -> Tensor:
         raise ValueError(
             f"lif needs input currents of shape (T, ...) with T >= 1, got {tuple(x.shape)}"
         )
+    # The operator would drop the tangent, which reads as a derivative of 0.
+    if unpack_dual(x).tangent is not None:
+        raise NotImplementedError("lif has no forward-mode derivative: differentiate in reverse")
     # The operator sees memory in the order in which it lies, so channels-last stays as it is.
     channels_last = x.dim() == 5 and x[0].movedim(1, -1).is_contiguous()
     if channels_last:

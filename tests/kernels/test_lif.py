@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from msr_zoo.kernels import reference
 from msr_zoo.kernels.lif import lif
@@ -238,3 +239,16 @@ def test_a_second_derivative_is_refused():
 def test_a_wrong_input_is_named(x, message):
     with pytest.raises(ValueError, match=message):
         lif(x, *CONSTANTS)
+
+
+# torch's own, when forward mode is first used.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_forward_mode_is_refused_not_answered_by_zero():
+    x = currents()
+    with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+        torch.func.jvp(lambda x: lif(x, *CONSTANTS), (x,), (torch.ones_like(x),))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+            lif(dual, *CONSTANTS)
+        assert torch.equal(lif(x, *CONSTANTS), reference.lif(x, *CONSTANTS))
