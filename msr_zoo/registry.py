@@ -23,6 +23,7 @@ _LISTS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "std": ((int, float), "numbers"),
     "label_names": (str, "names"),
 }
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # timm's
 
 
 class UnknownModelError(ValueError, RuntimeError):
@@ -111,6 +112,11 @@ def _check_folder(folder: Path) -> None:
         for value in (config.get(key, []), cfg.get(key, [])):
             if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
                 raise ValueError(f"{folder}: {key} in config.json is no list of {kinds}")
+    if cfg.get("interpolation", "bicubic") not in INTERPOLATIONS:
+        raise ValueError(
+            f"{folder}: interpolation in config.json must be one of {', '.join(INTERPOLATIONS)}, "
+            f"got {cfg['interpolation']!r}"
+        )
 
 
 def _check(model_name: str) -> None:

@@ -200,7 +200,7 @@ def test_bad_input_gets_one_sentence(capsys, tmp_path, recordings, event_model):
     model = ("--model", event_model)
     assert "is not a folder" in refused(capsys, tmp_path, tmp_path / "nowhere")
     told = refused(capsys, tmp_path, recordings, *model, "--num-steps", 0)
-    assert "num_steps must be at least 1, got 0" in told
+    assert "num_steps must be a whole number of at least 1, got 0" in told
     (tmp_path / "empty").mkdir()
     assert "holds no pictures or recordings" in refused(capsys, tmp_path, tmp_path / "empty")
     told = refused(capsys, tmp_path, recordings / "day0", *model)

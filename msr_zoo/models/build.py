@@ -35,6 +35,11 @@ def build(
         # The others of timm run or hook the children, and ours are lists of blocks over time.
         raise ValueError(f"feature_cls must be 'getter', got {features!r}")
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
+    stored = (kwargs.get("pretrained_model_args") or {}).get("num_classes", cfg.num_classes)
+    if stored != cfg.num_classes:  # and timm would leave the head at random
+        raise ValueError(
+            f"num_classes in config.json is {cfg.num_classes!r}, and {stored!r} in its model_args"
+        )
     named = pretrained or pretrained_cfg
     # A file, a folder or a repository says itself, in its config.json, what it was trained for.
     tag = TAGS.get(f"{cfg.architecture}.{cfg.tag}") if named and not cfg.source else None

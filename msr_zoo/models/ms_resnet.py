@@ -131,10 +131,12 @@ class MSResNet(nn.Module):
         zero_init_last: bool = True,
     ) -> None:
         super().__init__()
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        if num_steps < 1 or num_steps % 1:
+            raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps}")
+        if not len(depths) == len(channels) > 0:
+            raise ValueError(f"depths {depths} and channels {channels} must tell of the same stages")
         self.in_chans = in_chans
-        self.num_steps = num_steps
+        self.num_steps = int(num_steps)
         self.decay = decay
         self.threshold = threshold
         self.drop_rate = drop_rate
@@ -265,8 +267,7 @@ class MSResNet(nn.Module):
 
         Not cumulative, they are of each step's own spikes, and their mean is what `forward` gives.
         """
-        spikes = self._spikes(x)
-        return self.head_steps(spikes, cumulative)
+        return self.head_steps(self._spikes(x), cumulative)
 
     def head_steps(self, spikes: Tensor, cumulative: bool = True) -> Tensor:
         """Those logits from the spikes (T, B, C, H, W) of the last LIF."""
