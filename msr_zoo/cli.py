@@ -95,15 +95,20 @@ def predict(args: argparse.Namespace) -> int:
     if predictor.takes_recordings and args.example:
         raise ValueError(f"--example is a picture, and {args.model} takes event recordings")
     files_in = recordings_in if predictor.takes_recordings else pictures_in
-    files = [file for path in paths for file in files_in(path)]
-    status = 0
+    # One bad path or picture does not take the answers on the others away.
+    files, status = [], 0
+    for path in paths:
+        try:
+            files += files_in(path)
+        except ValueError as error:
+            print(f"msr-zoo: {error}", file=sys.stderr)
+            status = 2
     for file in tqdm(files, unit="file", disable=None if len(files) > 1 else True, leave=False):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DamagedRecordingWarning)
                 result = predictor(file)
         except ValueError as error:
-            # One bad picture does not take the answers on the others away.
             tqdm.write(f"msr-zoo: {error}", file=sys.stderr)
             status = 2
             continue

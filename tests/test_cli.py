@@ -207,6 +207,19 @@ def test_predict_a_folder_tells_of_a_bad_picture_and_goes_on(capsys, weights, tm
     assert err == f"msr-zoo: {tmp_path / 'b.jpg'}: not a picture\n"
 
 
+def test_predict_tells_of_a_mistyped_path_and_goes_on(capsys, weights, tmp_path):
+    wrong, folder = tmp_path / "wrong.jpg", tmp_path / "empty"
+    folder.mkdir()
+    argv = ("predict", EXAMPLE, wrong, folder, EXAMPLE, "--json", "--model", weights)
+    status, out, err = run(capsys, *argv)
+    assert status == 2
+    assert [json.loads(line)["picture"] for line in out.splitlines()] == [str(EXAMPLE)] * 2
+    assert err.splitlines() == [
+        f"msr-zoo: {wrong}: no such file or folder",
+        f"msr-zoo: {folder}: no picture in this folder",
+    ]
+
+
 def test_bench(capsys, weights):
     few = ("--batch", 2, "--seconds", 0.1, "--threads", torch.get_num_threads())
     status, out, err = run(capsys, "bench", weights, *few, "--json")
