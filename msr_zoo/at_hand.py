@@ -5,7 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL
+from msr_zoo.pretrained import MIRROR, WEIGHTS_NAME, WHEEL, mirror_folder
 from msr_zoo.registry import model_info
 
 
@@ -31,5 +31,5 @@ def in_mirror(name: str, file: str) -> Path | None:
     mirror = os.environ.get(MIRROR)
     if not mirror or "://" in mirror:
         return None
-    path = Path(mirror).expanduser() / name / file
+    path = mirror_folder(mirror) / name / file
     return path if path.is_file() else None

@@ -66,7 +66,7 @@ def _search(name: str, hub_id: str, sha256: str | None, cache_dir: str | Path | 
         try:
             if "://" in mirror:
                 return _download(f"{mirror.rstrip('/')}/{name}/{WEIGHTS_NAME}", sha256, cache_dir)
-            return verified(Path(mirror).expanduser() / name / WEIGHTS_NAME, sha256)
+            return verified(mirror_folder(mirror) / name / WEIGHTS_NAME, sha256)
         except OSError as error:
             tried.append(f"{MIRROR} ({mirror}: {reason(error)})")
     try:
@@ -79,6 +79,13 @@ def _search(name: str, hub_id: str, sha256: str | None, cache_dir: str | Path | 
             f'alone loads as create_model("local-dir:FOLDER", pretrained=True)).'
         ) from error
     return verified(file, sha256)
+
+
+def mirror_folder(mirror: str) -> Path:
+    try:
+        return Path(mirror).expanduser()
+    except RuntimeError as error:
+        raise OSError(f"{MIRROR} is {mirror}, and there is no such home folder") from error
 
 
 def verified(file: Path, sha256: str | None) -> Path:
@@ -175,7 +182,8 @@ def _download(url: str, sha256: str | None, cache_dir: str | Path | None) -> Pat
         part.replace(file)
     except WeightsError as error:
         raise WeightsError(f"{url}: {error}") from error
-    except http.client.HTTPException as error:  # of a URL that is none, or of broken HTTP
+    # Of a URL that is none, or of broken HTTP.
+    except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"{url}: {error}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -220,6 +220,12 @@ def test_predict_tells_of_a_mistyped_path_and_goes_on(capsys, weights, tmp_path)
     ]
 
 
+@pytest.mark.parametrize("argv", [("list",), ("info", "msresnet18")])
+def test_a_mirror_of_nobody_is_named(capsys, monkeypatch, argv):
+    monkeypatch.setenv("MSR_ZOO_MIRROR", "~no-such-person/mirror")
+    assert "MSR_ZOO_MIRROR is ~no-such-person/mirror" in refused(capsys, *argv)
+
+
 def test_bench(capsys, weights):
     few = ("--batch", 2, "--seconds", 0.1, "--threads", torch.get_num_threads())
     status, out, err = run(capsys, "bench", weights, *few, "--json")

@@ -171,9 +171,17 @@ def test_threads_that_fetch_one_url_both_get_it(made, weights, server, monkeypat
     assert [f.name for f in (tmp_path / "cache").rglob("*.safetensors")] == ["model.safetensors"]
 
 
-def test_a_mirror_that_is_no_url_is_named(made, weights, server, monkeypatch):
-    monkeypatch.setenv("MSR_ZOO_MIRROR", "http://127.0.0.1:x1")
-    with pytest.raises(RuntimeError, match="nonnumeric port: 'x1'"):
+@pytest.mark.parametrize(
+    ("mirror", "says"),
+    [
+        ("http://127.0.0.1:x1", "nonnumeric port: 'x1'"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("~no-such-person/mirror", "no such home folder"),
+    ],
+)
+def test_a_mirror_that_cannot_be_is_named(weights, server, monkeypatch, mirror, says):
+    monkeypatch.setenv("MSR_ZOO_MIRROR", mirror)
+    with pytest.raises(RuntimeError, match=f"No weights found for {NAME}: .*{says}"):
         load()
 
 
