@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import math
+import os
 import sys
 import textwrap
 import warnings
@@ -164,10 +166,13 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    for name in ("batch", "threads", "seconds"):
+    # Above, there is no memory, or no thread.
+    for name, most in (("batch", 4096), ("threads", os.cpu_count() or 1), ("seconds", math.inf)):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name} must be more than 0, got {value:g}")
+        if value is not None and value > most:
+            raise ValueError(f"--{name} must be at most {most}, got {value:,}")
     trained = Path(args.name).is_dir() or bool({".", ":"} & set(args.name))
     torch.manual_seed(0)  # an untrained network is the same one every time
     model: Any = (

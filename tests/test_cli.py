@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -246,6 +247,12 @@ def test_bench(capsys, weights):
 
 def test_bench_refuses_in_one_sentence(capsys, tmp_path):
     assert "--batch must be more than 0, got 0" in refused(capsys, "bench", "--batch", 0)
+    assert "--batch must be at most 4096, got 1,000,000,000" in refused(
+        capsys, "bench", "--batch", 10**9
+    )
+    assert f"--threads must be at most {os.cpu_count()}, got 100,000" in refused(
+        capsys, "bench", "--threads", 100_000
+    )
     assert "sew_resnet20 is no MS-ResNet" in refused(capsys, "bench", "sew_resnet20")
     assert "close matches: msresnet" in refused(capsys, "bench", "msresnet19")
 
