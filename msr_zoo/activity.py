@@ -290,7 +290,8 @@ def record_activity(
         def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             # Threads that share a model call each other's hooks, and a backward pass calls them
             # where gradient checkpointing computes once more what has been counted.
-            if threading.get_ident() == thread and torch._C._current_graph_task_id() == -1:
+            counts = threading.get_ident() == thread and torch._C._current_graph_task_id() == -1
+            if counts and output.numel():  # of no pictures there are no means
                 measure(*args, inputs[0], output)
 
         # Other threads may run the model without it (event_fit.py).

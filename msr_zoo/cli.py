@@ -24,6 +24,7 @@ from msr_zoo.events import DamagedRecordingWarning
 from msr_zoo.isometry import example_batch, measure_isometry
 from msr_zoo.models.ms_resnet import MSResNet
 from msr_zoo.models.tags import TAGS
+from msr_zoo.neurons import LIF
 from msr_zoo.predict import EXAMPLE, Prediction, Predictor, pictures_in
 from msr_zoo.pretrained import WHEEL
 from msr_zoo.registry import create_model, is_model, list_models, load_pretrained, model_info
@@ -67,13 +68,14 @@ def info(args: argparse.Namespace) -> int:
     name = tagged if tagged in TAGS else args.name
     model = _shape_of(name)
     tag, results = TAGS.get(name), _results(name)
+    spikes = any(isinstance(module, LIF) for module in model.modules())
     about = (model_entrypoint(name.partition(".")[0]).__doc__ or "").partition("\n")[0]
     lines = {
         "Model": name,
         "About": about,
         "Parameters": f"{_parameters(model):,}",
         "Steps (T)": str(_steps(name, model)),
-        "Neuron": f"decay {model.decay:g}, threshold {model.threshold:g}",
+        "Neuron": f"decay {model.decay:g}, threshold {model.threshold:g}" if spikes else "-",
         "Input": f"{_by(cfg.input_size)}, mean {_numbers(cfg.mean)}, std {_numbers(cfg.std)}",
         "Classes": _classes(cfg.num_classes, cfg.label_names),
         "Weights": at_hand.place(name),
@@ -122,10 +124,12 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def _show(result: Prediction, args: argparse.Namespace, as_json: bool, last: bool) -> None:
+    # "." and ".." name nothing.
+    model = args.model if Path(args.model).name.strip(".") else str(Path(args.model).resolve())
     if as_json:
-        print(json.dumps({"model": args.model, **result.as_dict()}), flush=True)
+        print(json.dumps({"model": model, **result.as_dict()}), flush=True)
     else:
-        lines = report.prediction(result, args.model, windows=args.windows)
+        lines = report.prediction(result, model, windows=args.windows)
         print("\n".join(lines) + ("" if last else "\n"), flush=True)
 
 

@@ -201,6 +201,21 @@ def test_output_and_gradients_are_the_same_bits(training, channels_last, autocas
     assert (ops.ac, ops.mac) == (pytest.approx(rates.sum().item() * ops.twin_mac), 0)
 
 
+def test_an_empty_batch_leaves_no_trace():
+    model = small()
+    with record_activity(model) as activity:
+        model(torch.empty(0, 3, 8, 8))
+    assert (activity.pictures, activity.firing_rate, activity.rates) == (0, 0.0, {})
+    with pytest.raises(ValueError, match="no picture has passed"):
+        activity.as_dict()
+    with record_activity(model) as mixed, record_activity(model):
+        model(torch.empty(0, 3, 8, 8))
+        model(PICTURE.expand(2, 3, -1, -1))
+    with record_activity(model) as expected:
+        model(PICTURE.expand(2, 3, -1, -1))
+    assert mixed.as_dict() == expected.as_dict()
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_what_checkpointing_computes_again_counts_once(reentrant, monkeypatch):
     monkeypatch.setattr("timm.models._manipulate.use_reentrant_ckpt", lambda: reentrant)

@@ -221,10 +221,19 @@ def test_predict_tells_of_a_mistyped_path_and_goes_on(capsys, weights, tmp_path)
     ]
 
 
-@pytest.mark.parametrize("argv", [("list",), ("info", "msresnet18")])
-def test_a_mirror_of_nobody_is_named(capsys, monkeypatch, argv):
-    monkeypatch.setenv("MSR_ZOO_MIRROR", "~no-such-person/mirror")
-    assert "MSR_ZOO_MIRROR is ~no-such-person/mirror" in refused(capsys, *argv)
+def test_predict_names_a_model_in_the_current_folder(capsys, weights, monkeypatch):
+    monkeypatch.chdir(weights)
+    _, out, _ = run(capsys, "predict", "--example", "--model", ".")
+    assert out.splitlines()[1] == f"{weights}, 3 steps"
+    _, out, _ = run(capsys, "predict", "--example", "--json", "--model", ".")
+    assert json.loads(out)["model"] == weights
+
+
+def test_info_of_the_twin_has_no_neurons(capsys):
+    _, out, _ = run(capsys, "info", "resnet_twin20")
+    assert "Neuron      -\n" in out
+    _, out, _ = run(capsys, "info", "sew_resnet20")
+    assert "Neuron      decay 0.25, threshold 0.5\n" in out
 
 
 def test_bench(capsys, weights):

@@ -62,6 +62,9 @@ def test_names_of_classes():
     create = msr_zoo.create_model
     assert label_names(create("msresnet20"))[3] == "cat"
     assert label_names(create("msresnet20", num_classes=3)) == ["class 0", "class 1", "class 2"]
+    model = create("msresnet20")
+    model.reset_classifier(10)  # other classes, though as many
+    assert label_names(model)[3] == "class 3"
     names = label_names(create("msresnet20", num_classes=1000))
     assert len(set(names)) == 1000
     assert "tabby" in names[281]

@@ -206,6 +206,7 @@ class MSResNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
+        getattr(self, "pretrained_cfg", {}).pop("label_names", None)  # of the classes it had
         pool = self.global_pool.pool_type if global_pool is None else global_pool
         self.global_pool: SelectAdaptivePool2d
         self.fc: nn.Module
@@ -255,9 +256,7 @@ class MSResNet(nn.Module):
         x = self.global_pool(x)
         if self.drop_rate:
             x = nn.functional.dropout(x, p=self.drop_rate, training=self.training)
-        if not pre_logits:
-            x = self.fc(x)
-        return x
+        return x if pre_logits else self.fc(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))

@@ -12,7 +12,7 @@ from case import NAME, REPO, assert_same, bodies, load, other_weights, register
 from safetensors.torch import save_file
 
 import msr_zoo
-from msr_zoo import pretrained
+from msr_zoo import at_hand, pretrained
 from msr_zoo.models import tags
 
 
@@ -183,6 +183,12 @@ def test_a_mirror_that_cannot_be_is_named(weights, server, monkeypatch, mirror, 
     monkeypatch.setenv("MSR_ZOO_MIRROR", mirror)
     with pytest.raises(RuntimeError, match=f"No weights found for {NAME}: .*{says}"):
         load()
+
+
+def test_a_mirror_of_nobody_is_named_where_weights_are_listed(monkeypatch):
+    monkeypatch.setenv("MSR_ZOO_MIRROR", "~no-such-person/mirror")
+    with pytest.raises(OSError, match="MSR_ZOO_MIRROR is ~no-such-person/mirror, and there is no"):
+        at_hand.place("msresnet18.in1k")
 
 
 @pytest.mark.parametrize("served", ["cut", "swapped"])
