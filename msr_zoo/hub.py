@@ -10,11 +10,12 @@ import huggingface_hub
 import torch
 from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
+from timm.utils import unwrap_model
 from torch import Tensor, nn
 
 from msr_zoo.event_input import EventInput
 from msr_zoo.neurons import LIF, SURROGATE_WIDTH
-from msr_zoo.pretrained import WEIGHTS_NAME, digest_of
+from msr_zoo.pretrained import WEIGHTS_NAME, check_data, digest_of
 
 
 def save_pretrained(
@@ -34,6 +35,8 @@ def save_pretrained(
     that it was loaded from), `files` are more files by their names. `folder` must be new or empty.
     Raises OSError if it cannot be written.
     """
+    model = unwrap_model(model)  # of torch.compile and DataParallel, whose names would be stored
+    check_data(model)
     if events is None and getattr(model, "in_chans", None) == 2:
         events = EventInput.beside(model)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}

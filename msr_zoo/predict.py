@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
+from timm.utils import unwrap_model
 from torch import Tensor, nn
 
 from msr_zoo.activity import Activity, record_activity
@@ -17,6 +18,7 @@ from msr_zoo.engine import EventEngine
 from msr_zoo.event_fit import in_training, why_not
 from msr_zoo.event_input import EventInput, files_below, read_recording
 from msr_zoo.events import Events
+from msr_zoo.pretrained import check_data
 from msr_zoo.tally import Tally
 
 __all__ = ["EXAMPLE", "Prediction", "Predictor", "WindowPrediction", "pictures_in", "read_picture"]
@@ -79,6 +81,8 @@ class Predictor:
     def __init__(self, model: nn.Module, *, top_k: int = 5) -> None:
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
+        model = unwrap_model(model)  # of torch.compile and DataParallel
+        check_data(model)
         self.model: Any = model.eval()
         if self.model.in_chans not in (2, 3):
             raise ValueError(

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 from timm.models import PretrainedCfg
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 WEIGHTS_NAME = "model.safetensors"
@@ -197,6 +197,13 @@ def config_beside(place: str | Path | None) -> tuple[Path, bytes] | None:
     weights = Path(place)
     file = (weights if weights.is_dir() else weights.parent) / "config.json"
     return (file, file.read_bytes()) if file.is_file() else None
+
+
+def check_data(model: nn.Module) -> None:
+    """Raise ValueError where a tensor has a shape and no more."""
+    for key, tensor in model.state_dict().items():
+        if tensor.is_meta:
+            raise ValueError(f"{key} has no data: it is on the meta device, or an engine has it")
 
 
 def check_keys(state_dict: Mapping[str, Tensor], model: Any) -> Mapping[str, Tensor]:

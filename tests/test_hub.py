@@ -41,6 +41,22 @@ def test_full_precision_folder_gives_equal_logits(tmp_path, picture):
     assert with_steps.num_steps == 1
 
 
+@pytest.mark.parametrize("wrap", [torch.compile, torch.nn.DataParallel])
+def test_what_wraps_a_model_is_not_stored(tmp_path, wrap):
+    model = trained()
+    hub.save_pretrained(wrap(model), tmp_path / "w", card="", full_precision=True)
+    loaded = msr_zoo.create_model(f"local-dir:{tmp_path / 'w'}", pretrained=True)
+    assert torch.equal(loaded.fc.weight, model.fc.weight)
+
+
+def test_a_model_without_data_is_refused(tmp_path):
+    with torch.device("meta"):
+        model = msr_zoo.create_model("msresnet20")
+    with pytest.raises(ValueError, match=r"stem\.0\.weight has no data: it is on the meta device"):
+        hub.save_pretrained(model, tmp_path / "w", card="")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_stored_tensors_are_half_where_they_may_be(tmp_path):
     model = trained()
     digest = hub.save_pretrained(model, tmp_path / "w", card="# card")

@@ -46,6 +46,18 @@ def test_labels_probabilities_and_activity_are_the_models_own(predictor):
     assert predictor(EXAMPLE, keep_spikes=True).activity.spikes("lif").shape == (2, 1, 64, 8, 8)
 
 
+@pytest.mark.parametrize("wrap", [torch.compile, torch.nn.DataParallel])
+def test_what_wraps_a_model_changes_nothing(predictor, wrap):
+    assert Predictor(wrap(predictor.model))(EXAMPLE).as_dict() == predictor(EXAMPLE).as_dict()
+
+
+def test_a_model_without_data_is_refused():
+    with torch.device("meta"):
+        model = msr_zoo.create_model("msresnet20")
+    with pytest.raises(ValueError, match=r"stem\.0\.weight has no data: it is on the meta device"):
+        Predictor(model)
+
+
 def test_top_k(predictor):
     assert len(Predictor(predictor.model, top_k=99)(EXAMPLE).labels) == 10
     assert (
