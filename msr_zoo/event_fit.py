@@ -128,14 +128,15 @@ def _shortcut(block: MSBlock) -> str | None:
     return None if fits else "another shortcut than the engine's"
 
 
-def _is_average(pool: nn.Module) -> bool:
+def _is_average(pool: Any) -> bool:
     """Whether a pool makes (B, C) of (B, C, H, W) by the mean."""
+    mean, flatten = getattr(pool, "pool", None), getattr(pool, "flatten", None)
     return (
         type(pool) is SelectAdaptivePool2d
         and pool.pool_type == "avg"
-        and type(pool.pool) is nn.AdaptiveAvgPool2d
-        and pool.pool.output_size in (1, (1, 1))
-        and type(pool.flatten) is nn.Flatten
+        and type(mean) is nn.AdaptiveAvgPool2d
+        and mean.output_size in (1, (1, 1))
+        and type(flatten) is nn.Flatten
     )
 
 

@@ -33,7 +33,7 @@ def save_pretrained(
     of the stored model differ by that rounding; batch-norm tensors stay float32. `events` tells
     how recordings become the input of a model of two channels (default: as they did in the folder
     that it was loaded from), `files` are more files by their names. `folder` must be new or empty.
-    Raises OSError if it cannot be written.
+    Raises OSError if it cannot be written, ValueError for a model without data (meta).
     """
     model = unwrap_model(model)  # of torch.compile and DataParallel, whose names would be stored
     check_data(model)

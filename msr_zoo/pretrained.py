@@ -191,7 +191,7 @@ def _download(url: str, sha256: str | None, cache_dir: str | Path | None) -> Pat
 
 
 def config_beside(place: str | Path | None) -> tuple[Path, bytes] | None:
-    """The config.json in a weights folder, given itself or its weights; None where there is none."""
+    """The config.json beside weights, or in a folder of them; None where there is none."""
     if not place:
         return None
     weights = Path(place)

@@ -317,7 +317,7 @@ def test_predict_refuses_in_one_sentence(capsys, weights, tmp_path):
         ({"model_args": {"depth": 3}}, "describes no model of ours"),
         ({"model_args": {"num_steps": "4"}}, "describes no model of ours"),
         ({"model_args": {"num_steps": 2.5}}, "num_steps must be a whole number of at least 1"),
-        ({"model_args": {"channels": []}}, "must tell of the same stages"),
+        ({"model_args": {"channels": []}}, "must be of the same stages"),
         ({"num_classes": "10"}, "num_classes in config.json is '10', and 10 in its model_args"),
         ({"num_classes": 7}, "num_classes in config.json is 7, and 10 in its model_args"),
         ({"pretrained_cfg": {"interpolation": "linear"}}, "must be one of nearest, bilinear"),

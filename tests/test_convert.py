@@ -126,7 +126,10 @@ def test_a_model_that_only_has_the_same_tensors_is_refused(theirs, tmp_path, arc
     [
         (lambda t: t.fill_(torch.nan), r"a\.pth: layer1\.0\.conv1\.weight has values that are not"),
         (lambda t: t.double().fill_(1e300), "values that are not finite"),
-        (lambda t: t.to(torch.int8), r"layer1\.0\.conv1\.weight is torch\.int8, not torch\.float32"),
+        (
+            lambda t: t.to(torch.int8),
+            r"layer1\.0\.conv1\.weight is torch\.int8, not torch\.float32",
+        ),
     ],
 )
 def test_tensors_that_are_no_weights_are_named(theirs, tmp_path, change, says):

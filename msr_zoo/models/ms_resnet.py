@@ -134,7 +134,7 @@ class MSResNet(nn.Module):
         if num_steps < 1 or num_steps % 1:
             raise ValueError(f"num_steps must be a whole number of at least 1, got {num_steps}")
         if not len(depths) == len(channels) > 0:
-            raise ValueError(f"depths {depths} and channels {channels} must tell of the same stages")
+            raise ValueError(f"depths {depths} and channels {channels} must be of the same stages")
         self.in_chans = in_chans
         self.num_steps = int(num_steps)
         self.decay = decay

@@ -198,8 +198,8 @@ def test_a_wrong_input_is_named(name, shape, message):
     [
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
         ({"num_steps": 2.5}, "num_steps must be a whole number of at least 1, got 2.5"),
-        ({"channels": ()}, r"depths \(.*\) and channels \(\) must tell of the same stages"),
-        ({"depths": (), "channels": ()}, "must tell of the same stages"),
+        ({"channels": ()}, r"depths \(.*\) and channels \(\) must be of the same stages"),
+        ({"depths": (), "channels": ()}, "must be of the same stages"),
         ({"decay": 1.5}, r"decay must lie in \[0, 1\], got 1.5"),
         ({"decay": float("nan")}, "decay must lie"),
         ({"threshold": 0.0}, "threshold must be positive, got 0.0"),
