@@ -90,7 +90,7 @@ def finetune(
     name = model or ("msresnet20.cifar10" if pictures else "msresnet20_dvs")
     recipe = PICTURES if pictures else UPRIGHT_EVENTS if upright else EVENTS
     recipe = recipe.changed(changes or {})
-    arch = Path(name).name.partition(".")[0]
+    arch = Path(name).resolve().name.partition(".")[0]
     folder = Path(out or f"{arch}.{root.resolve().name}")
     if not out and folder.name in TAGS:
         raise ValueError(f"{folder} is the name of published weights: name another folder (out)")

@@ -286,6 +286,10 @@ def test_published_names_are_not_given_to_other_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"msresnet20\.cifar10 is the name of published weights"):
         msr_zoo.finetune(root)
+    (tmp_path / "msresnet20.mine").mkdir()
+    monkeypatch.chdir(tmp_path / "msresnet20.mine")
+    with pytest.raises(ValueError, match=r"msresnet20\.cifar10 is the name of published weights"):
+        msr_zoo.finetune(root, model=".")
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, recordings, event_model):
