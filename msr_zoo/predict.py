@@ -28,6 +28,8 @@ EXAMPLE = Path(__file__).parent / "examples" / "chelsea.jpg"
 
 # Windows of a recording that are run together.
 BATCH = 8
+# Transforms enlarge the short side of a picture to the model's, and the long one with it.
+LONGEST = 100  # times the short side
 
 
 @dataclass(frozen=True)
@@ -223,13 +225,25 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Turn upright as EXIF says, put on white what is transparent, and bring 16 bits to 8."""
+    """Turn upright as EXIF says, put on white what is transparent, and bring 16 bits to 8.
+
+    Floats of which none is above 1 are taken to reach from black at 0 to white at 1. Raises
+    ValueError for pixels that are not finite, and for one side many times the other.
+    """
+    if max(image.size) > LONGEST * min(image.size):
+        width, height = image.size
+        raise ValueError(
+            f"it has {width:,} × {height:,} pixels, and the long side may be at most {LONGEST} "
+            "times the short one"
+        )
     image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ValueError("some of its pixels are not finite")
-        if image.mode != "F" and values.max() > 255:
+        if image.mode == "F" and values.max() <= 1:
+            values = values * 255
+        elif image.mode != "F" and values.max() > 255:
             values = values / 257  # 65535 is white
         image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

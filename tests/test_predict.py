@@ -229,6 +229,7 @@ def pictures() -> dict[str, Image.Image]:
         "I;16.png": Image.fromarray(GRAY.astype(np.uint16) * 257),
         "I.tif": Image.fromarray(GRAY.astype(np.int32) * 257),
         "F.tif": Image.fromarray(GRAY.astype(np.float32)),
+        "unit.tif": Image.fromarray(GRAY.astype(np.float32) / 255),
     }
 
 
@@ -255,6 +256,15 @@ def test_pictures_are_turned_upright(tmp_path):
     exif[0x0112] = 6  # the camera was held on its side
     Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
     assert read_picture(tmp_path / "a.jpg").size == (2, 4)
+
+
+def test_a_line_is_no_picture(predictor, tmp_path):
+    Image.new("1", (60_000, 1)).save(tmp_path / "line.png")
+    with pytest.raises(ValueError, match=r"line\.png: .*60,000 × 1 pixels, and the long side"):
+        predictor(tmp_path / "line.png")
+    with pytest.raises(ValueError, match="1 × 101 pixels, and the long side"):
+        predictor(Image.new("L", (1, 101)))
+    assert as_rgb(Image.new("L", (100, 1))).size == (100, 1)
 
 
 def broken(folder, kind: str):
