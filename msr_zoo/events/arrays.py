@@ -28,6 +28,7 @@ _HEADER_ERRORS = (
     TypeError,
     ValueError,
 )
+MAX_UNPACKED = 1 << 30  # bytes of an .npz: 33 million events of four int64
 
 
 def _load_npy(raw: bytes, path: Path) -> Column:
@@ -64,11 +65,7 @@ def decode_npz(raw: Bytes, path: Path) -> Decoded:
     try:
         with zipfile.ZipFile(io.BytesIO(raw.tobytes())) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            sides = [
-                int(np.load(archive.open(members.pop(side)), allow_pickle=False).reshape(-1)[0])
-                for side in ("width", "height")
-                if side in members
-            ]
+            told = [members.pop(side) for side in ("width", "height") if side in members]
             found = named(list(members))
             if set(found) == set("xytp"):  # whatever lies beside them
                 members = {name: members[name] for name, _ in found.values()}
@@ -76,7 +73,21 @@ def decode_npz(raw: Bytes, path: Path) -> Decoded:
                 raise RecordingError(
                     f"{path} holds the arrays {sorted(members)}; x, y, t and p are needed"
                 )
-            arrays = {name: _load_npy(archive.read(file), path) for name, file in members.items()}
+            sizes = {file: archive.getinfo(file).file_size for file in (*told, *members.values())}
+            if (total := sum(sizes.values())) > MAX_UNPACKED:
+                raise RecordingError(
+                    f"{path} unpacks to {total:,} bytes, and at most {MAX_UNPACKED:,} are read"
+                )
+
+            def unpacked(file: str) -> bytes:
+                # Without its size, more than the archive tells of would be unpacked.
+                return archive.open(file).read(sizes[file])
+
+            sides = [
+                int(np.load(io.BytesIO(unpacked(file)), allow_pickle=False).reshape(-1)[0])
+                for file in told
+            ]
+            arrays = {name: _load_npy(unpacked(file), path) for name, file in members.items()}
     except RecordingError:
         raise
     except (

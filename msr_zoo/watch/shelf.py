@@ -18,6 +18,7 @@ __all__ = ["Recent", "choices", "load"]
 
 UNTRAINED = " (untrained)"
 PLACES = {"wheel": "bundled", "mirror": "in the mirror", "cached": "cached", "Hub": "fetched first"}
+ALONE = 4
 
 T = TypeVar("T")
 
@@ -67,7 +68,10 @@ def load(name: str, folders: bool) -> tuple[nn.Module, Source]:
 
 
 class Recent(Generic[T]):
-    """The latest values within a number of bytes; the one that was not asked for longest goes."""
+    """The latest values within a number of bytes; the one that was not asked for longest goes.
+
+    One that is larger is kept alone, and one of more than ALONE times the number not at all.
+    """
 
     def __init__(self, limit: int, size: Callable[[T], int]) -> None:
         self._limit, self._size = limit, size
@@ -81,6 +85,8 @@ class Recent(Generic[T]):
                 self._values.move_to_end(key)
                 return self._values[key]
         value = make()
+        if self._size(value) > ALONE * self._limit:
+            return value
         with self._lock:
             self._values[key] = value
             while len(self._values) > 1 and self.bytes() > self._limit:

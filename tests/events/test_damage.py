@@ -1,14 +1,16 @@
 """Cut and corrupt files: sound events and a warning, or one clear error; nothing else."""
 
 import os
+import struct
 import time
+import tracemalloc
 import warnings
 import zlib
 
 import numpy as np
 import pytest
 
-from msr_zoo.events import DamagedRecordingWarning, read_events
+from msr_zoo.events import DamagedRecordingWarning, arrays, read_events
 
 from . import writers
 from .test_read import DAVIS, FORMATS, assert_same
@@ -93,6 +95,24 @@ def test_damage_never_crashes(name, tmp_path):
 def test_damage_never_crashes_for_long(name, tmp_path):
     done, read = fuzz(name, tmp_path / "damaged", seconds=SECONDS)
     print(f"{name}: {done} damaged files, {read} read in part")
+
+
+def test_an_npz_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.npz"
+    huge = np.zeros(20_000_000, np.uint8)
+    np.savez_compressed(path, x=huge, y=huge, t=huge, p=huge, width=3, height=huge)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "MAX_UNPACKED", 100_000_000)
+        with pytest.raises(ValueError, match=r"bomb\.npz unpacks to 100,0.* at most 100,000,000"):
+            read_events(path)
+    # The archive's own list tells of fewer bytes than there are.
+    true, false = (struct.pack("<I", size) for size in (20_000_128, 500))
+    path.write_bytes(path.read_bytes().replace(true, false))
+    tracemalloc.start()
+    survive(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"npz", "npy_table", "csv"}))

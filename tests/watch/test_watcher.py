@@ -231,8 +231,10 @@ def test_recent_keeps_within_its_bound():
         recent.get(n, lambda n=n: make(n))
         assert recent.bytes() <= 10
     assert made == [4, 5, 6]  # 4 was asked for again, so 5 went
-    assert recent.get(99, lambda: make(99)) == "x" * 99  # alone it may be larger
-    assert recent.bytes() == 99
+    assert recent.get(40, lambda: make(40)) == "x" * 40  # alone it may be larger
+    assert recent.bytes() == 40
+    assert recent.get(41, lambda: make(41)) == "x" * 41  # but not of any size
+    assert recent.bytes() == 40
 
 
 def test_traces_are_made_once(watcher):
