@@ -19,6 +19,7 @@ __all__ = ["Recent", "choices", "load"]
 UNTRAINED = " (untrained)"
 PLACES = {"wheel": "bundled", "mirror": "in the mirror", "cached": "cached", "Hub": "fetched first"}
 ALONE = 4
+_MAKING = Lock()  # whatever makes a model draws from the process's one generator
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def load(name: str, folders: bool) -> tuple[nn.Module, Source]:
         arch = name.removesuffix(UNTRAINED)
         if not is_model(arch):
             raise ValueError(f"{arch} is no model of ours")
-        with torch.random.fork_rng():
+        with _MAKING, torch.random.fork_rng():
             torch.manual_seed(0)
             # Branches that begin at zero would leave every block of it alike.
             model = create_model(arch, zero_init_last=False)
@@ -63,7 +64,8 @@ def load(name: str, folders: bool) -> tuple[nn.Module, Source]:
         # For a name that no folder can have Path raises OSError.
         if not os.path.isdir(name.removeprefix("local-dir:")):
             raise ValueError(f"{name!r} is neither a model of this page nor a weights folder")
-    model = load_pretrained(name)
+    with _MAKING:
+        model = load_pretrained(name)
     return model.eval(), Source(Path(name).name if name not in known else name, trained=True)
 
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from msr_zoo.event_input import EventInput
 from msr_zoo.events import read_events
 from msr_zoo.hub import save_pretrained
 from msr_zoo.predict import EXAMPLE
+from msr_zoo.watch import shelf
 from msr_zoo.watch.examples import example_pictures, example_recording
 from msr_zoo.watch.shelf import Recent, choices, load
 from msr_zoo.watch.show import Show
@@ -73,6 +76,24 @@ def test_an_untrained_network_is_the_same_one_every_time():
     assert torch.equal(torch.rand(1), expected)  # the caller's random numbers go on
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_visitors_who_load_at_once_get_the_same_untrained_network(monkeypatch):
+    def slow(name, pretrained=False, **kwargs):
+        layers = []
+        for _ in range(2):
+            layers.append(torch.nn.Linear(2, 2))
+            time.sleep(0.1)
+        return torch.nn.Sequential(*layers)
+
+    monkeypatch.setattr(shelf, "create_model", slow)
+    monkeypatch.setattr(shelf, "load_pretrained", slow)
+    alone, _ = load(DVS, False)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(load, (DVS, "msresnet20.cifar10", DVS), [False] * 3))
+    for model in (made[0][0], made[2][0]):
+        for a, b in zip(model.parameters(), alone.parameters(), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_folders_are_for_this_machine_alone(folder):
