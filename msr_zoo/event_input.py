@@ -96,15 +96,18 @@ class EventInput:
         """What JSON can hold."""
         return asdict(self)
 
-    def windows(self, events: Events) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """Each window's interval in µs, on the recording's own clock, and its frames."""
+    def prepared(self, events: Events) -> Events:
+        """A whole recording on a sensor as large as told, without its hot pixels if told so."""
         if self.sensor is not None:
             height, width = self.sensor
             events = replace(
                 events, height=max(height, events.height), width=max(width, events.width)
             )
-        if self.drop_hot_pixels:
-            events = without_hot_pixels(events)
+        return without_hot_pixels(events) if self.drop_hot_pixels else events
+
+    def windows(self, events: Events) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """Each window's interval in µs, on the recording's own clock, and its frames."""
+        events = self.prepared(events)
         window = Window(
             duration_us=self.window_us,
             # Of a whole recording there is one window.

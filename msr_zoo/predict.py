@@ -86,14 +86,8 @@ class Predictor:
         model = unwrap_model(model)  # of torch.compile and DataParallel
         check_data(model)
         self.model: Any = model.eval()
-        if self.model.in_chans not in (2, 3):
-            raise ValueError(
-                "a picture has 3 channels and a recording 2, and this model takes "
-                f"{self.model.in_chans}"
-            )
+        check_answers(self.model)
         self.labels = label_names(self.model)
-        if not self.labels:
-            raise ValueError("a model without classes (num_classes=0) names nothing")
         self.top_k = min(top_k, len(self.labels))
         self.takes_recordings = self.model.in_chans == 2
         if self.takes_recordings:
@@ -168,6 +162,16 @@ class Predictor:
         best, indices = probabilities.topk(self.top_k)
         pairs = zip(indices.tolist(), best.tolist(), strict=True)
         return {self.labels[i]: p for i, p in pairs}
+
+
+def check_answers(model: Any) -> None:
+    """Raise ValueError for a model that takes no pictures or recordings, or has no classes."""
+    if model.in_chans not in (2, 3):
+        raise ValueError(
+            f"a picture has 3 channels and a recording 2, and this model takes {model.in_chans}"
+        )
+    if not model.num_classes:
+        raise ValueError("a model without classes (num_classes=0) names nothing")
 
 
 def label_names(model: Any) -> list[str]:

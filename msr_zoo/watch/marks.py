@@ -109,6 +109,7 @@ def percent(part: float) -> str:
 
 def number(value: float) -> str:
     """A count, short: "950", "31 k", "1.49 M"."""
+    value = float(f"{value:.3g}")  # 999,700 is a million
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"

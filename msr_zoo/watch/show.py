@@ -1,12 +1,17 @@
 """What the page's buttons do: requests in, HTML out, a piece a step."""
 
-import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+import torch
+
+from msr_zoo.pretrained import MIRROR, WHEEL
 from msr_zoo.watch import page
+from msr_zoo.watch.trace import Trace
 from msr_zoo.watch.watcher import Request, Watcher
 
 
@@ -50,8 +55,8 @@ class Show:
         """
         try:
             first = _request(model, picture, recording, steps, begin_ms, length_ms)
-            requests = [first, replace(first, model=model_b or "", steps=_whole(steps_b))]
-            traces = [self.watcher.trace(request) for request in requests[: 1 + bool(compare)]]
+            traces = self._traces(first, compare, model_b, steps_b)
+            layer = _text("layer", layer)
         except ValueError as error:
             yield Shown(page.problem(told(error, picture, recording)), "")
             return
@@ -77,13 +82,20 @@ class Show:
         """HTML of one layer: spike maps, raster, potentials. Arguments as for /watch."""
         try:
             first = _request(model, picture, recording, steps, begin_ms, length_ms)
-            requests = [first, replace(first, model=model_b or "", steps=_whole(steps_b))]
-            traces = [self.watcher.trace(request) for request in requests[: 1 + bool(compare)]]
+            traces = self._traces(first, compare, model_b, steps_b)
+            layer = _text("layer", layer)
             if not any(layer in trace.rates for trace in traces):
                 raise ValueError(f"{traces[0].source.name} has no layer {layer!r}")
         except ValueError as error:
             return page.problem(told(error, picture, recording))
         return page.detail(traces, str(layer))(max(trace.steps for trace in traces))
+
+    def _traces(self, first: Request, compare: bool, model_b: str, steps_b: int) -> list[Trace]:
+        requests = [first]
+        if compare is not None and _of("compare", compare, "true or false", bool):
+            model, steps = _text("model_b", model_b) or "", _whole("steps_b", steps_b)
+            requests.append(replace(first, model=model, steps=steps))
+        return [self.watcher.trace(request) for request in requests]
 
     def film(
         self, recording: str | None, model: str, steps: int, begin_ms: float, length_ms: float
@@ -123,20 +135,45 @@ def _request(
     length_ms: float | None,
 ) -> Request:
     """What a form holds as a request; a field that was emptied counts as 0."""
-    window = (float(begin_ms or 0), float(length_ms or 0))
-    return Request(model or "", picture, recording, _whole(steps), *window)
+    return Request(
+        _text("model", model) or "",
+        _text("picture", picture),
+        _text("recording", recording),
+        _whole("steps", steps),
+        _number("begin_ms", begin_ms),
+        _number("length_ms", length_ms),
+    )
 
 
-def _whole(steps: float | None) -> int:
-    if steps and not math.isfinite(steps):
-        raise ValueError(f"steps must be a number, got {steps}")
-    return int(steps or 0)
+# What may come through the page's API is whatever JSON holds.
 
 
-def told(error: ValueError, *files: str | None) -> str:
-    """An error's sentence, without the folders of this machine before a visitor's files."""
+def _text(name: str, value: Any) -> str | None:
+    return None if value is None else _of(name, value, "text", str)
+
+
+def _number(name: str, value: Any) -> float:
+    return 0 if value is None else _of(name, value, "a number", int, float)
+
+
+def _whole(name: str, value: Any) -> int:
+    if _number(name, value) % 1:  # of what is not finite the rest is not a number
+        raise ValueError(f"{name} must be a whole number, got {value}")
+    return int(value or 0)
+
+
+def _of(name: str, value: Any, what: str, *kinds: type) -> Any:
+    if type(value) not in kinds:  # a bool is an int, but no number
+        raise ValueError(f"{name} must be {what}, got {value!r:.40}")
+    return value
+
+
+def told(error: ValueError, *files: Any) -> str:
+    """An error's sentence, without this machine's folders before files and weights."""
+    mirror = os.environ.get(MIRROR, "")
+    caches = (huggingface_hub.constants.HF_HUB_CACHE, torch.hub.get_dir())
     sentence = " ".join(str(error).split())
-    for file in files:
-        if file:
-            sentence = sentence.replace(file, Path(file).name)
+    for place in (*files, str(WHEEL), mirror, os.path.expanduser(mirror), *caches):
+        if place and isinstance(place, str):
+            sentence = sentence.replace(place, Path(place).name)
     return sentence

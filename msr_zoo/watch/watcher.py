@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 
@@ -15,7 +16,8 @@ from msr_zoo.engine import EventEngine
 from msr_zoo.event_fit import why_not
 from msr_zoo.event_input import EventInput, read_recording
 from msr_zoo.events import Events
-from msr_zoo.predict import read_picture
+from msr_zoo.neurons import LIF
+from msr_zoo.predict import check_answers, read_picture
 from msr_zoo.pretrained import WEIGHTS_NAME
 from msr_zoo.tally import Tally
 from msr_zoo.watch.recording import film
@@ -74,6 +76,9 @@ class Watcher:
 
         def make() -> _Loaded:
             model, source = load(name, self.folders)
+            check_answers(model)
+            if not any(isinstance(module, LIF) for module in model.modules()):
+                raise ValueError(f"{source.name} has no spiking neurons to watch")
             counted = None if why_not(model) else (EventEngine(model), Tally(model))
             return model, source, counted
 
@@ -109,24 +114,24 @@ class Watcher:
         """Frames (T, 2, H, W) of the window, and its interval in µs on the recording's clock."""
         if not all(0 <= ms < LATEST_MS for ms in (request.begin_ms, request.length_ms)):
             raise ValueError("a window begins and lasts 0 ms or more, and a day at most")
-        events = self.events(str(request.recording))
+        length = round(request.length_ms * 1000)
+        if request.length_ms and not length:
+            raise ValueError(f"a window lasts 0.001 ms or more, got {request.length_ms}")
         own = EventInput.of(model)
-        own = replace(
-            own,
-            num_steps=request.steps or own.num_steps,
-            window_us=round(request.length_ms * 1000) or own.window_us,
-            min_events=1,
-        )
+        own = replace(own, num_steps=request.steps or own.num_steps)
+        events = own.prepared(self.events(str(request.recording)))
+        if not len(events):
+            raise ValueError("the recording holds no events but those of hot pixels")
         begin = int(events.t[0]) + round(request.begin_ms * 1000)
-        later = events[events.t >= begin]
-        if not len(later):
+        end = begin + (length or own.window_us or max(1, int(events.t[-1]) + 1 - begin))
+        first, last = np.searchsorted(events.t, (begin, end))
+        if first == last:
             raise ValueError(
-                f"the window begins at {request.begin_ms:,.0f} ms, and the recording ends after "
+                f"no events in the {(end - begin) / 1000:,.10g} ms from "
+                f"{request.begin_ms:,.10g} ms on, and the recording ends after "
                 f"{events.duration / 1000:,.0f} ms"
             )
-        for interval, frames in own.windows(later):
-            return frames, interval
-        raise ValueError("the window holds no events")
+        return own.frames(events[first:last], (begin, end)), (begin, end)
 
     def events(self, path: str) -> Events:
         """The events of a recording; what is damaged is left out, as the server's log tells."""

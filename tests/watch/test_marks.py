@@ -94,10 +94,11 @@ def test_frames_show_one_step():
 
 
 def test_short_numbers():
-    assert [marks.number(n) for n in (0.5, 950, 30_963, 1_491_584, 2e9)] == [
+    assert [marks.number(n) for n in (0.5, 950, 30_963, 999_700, 1_491_584, 2e9)] == [
         "0.5",
         "950",
         "31 k",
+        "1 M",
         "1.49 M",
         "2 G",
     ]

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 
 import numpy as np
 import pytest
@@ -115,6 +116,21 @@ def test_a_fine_tuned_folder_answers_with_its_classes(watcher, folder):
     assert seen.source.trained
 
 
+@pytest.mark.parametrize(
+    ("name", "kwargs", "sentence"),
+    [
+        ("resnet_twin20", {}, "odd has no spiking neurons to watch"),
+        ("msresnet20", {"num_classes": 0}, "a model without classes"),
+        ("msresnet20", {"in_chans": 4}, "this model takes 4"),
+    ],
+)
+def test_a_folder_that_cannot_be_watched_says_why(watcher, tmp_path, name, kwargs, sentence):
+    model = msr_zoo.create_model(name, **kwargs)
+    save_pretrained(model, tmp_path / "odd", card="")
+    with pytest.raises(ValueError, match=sentence):
+        watcher.trace(Request(str(tmp_path / "odd"), PICTURE))
+
+
 def test_a_folder_written_anew_is_read_anew(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -148,18 +164,38 @@ def test_a_window_of_a_recording_becomes_frames(watcher, recording):
     inside = (t >= 50_000) & (t < 150_000)
     # Frames are scaled to a mean of 1 over cells with events, so their places tell.
     places = np.zeros((5, 2, 128, 128), bool)
-    begin = t[inside][0]
-    step = (t[inside] - begin) * 5 // 100_000
-    kept = step < 5
-    places[
-        step[kept],
-        events.polarity[inside][kept].astype(int),
-        events.y[inside][kept],
-        events.x[inside][kept],
-    ] = True
-    assert np.mean((seen.seen.numpy() > 0) == places) > 0.999
+    step = (t[inside] - 50_000) * 5 // 100_000
+    places[step, events.polarity[inside].astype(int), events.y[inside], events.x[inside]] = True
+    assert np.array_equal(seen.seen.numpy() > 0, places)
     own = EventInput.of(watcher.model(DVS)[0])
     assert watcher.trace(Request(DVS, None, recording)).steps == own.num_steps
+
+
+def test_a_window_is_the_one_that_predict_tells_of(watcher, tmp_path):
+    rng = np.random.default_rng(0)
+    t = np.concatenate([np.arange(3_000, 90_000, 50), np.arange(250_000, 400_000, 50)])
+    x, y, p = (rng.integers(0, side, len(t)) for side in (20, 16, 2))
+    hot = np.arange(0, 400_000, 100)
+    t, x, y, p = (
+        np.r_[a, b] for a, b in ((t, hot), (x, 0 * hot + 3), (y, 0 * hot + 5), (p, 0 * hot))
+    )
+    order = np.argsort(t, kind="stable")
+    file = str(tmp_path / "silent.npz")
+    np.savez(file, t=t[order], x=x[order], y=y[order], p=p[order], width=20, height=16)
+    own = EventInput(window_us=40_000, num_steps=4, size=(16, 20), drop_hot_pixels=True)
+    model = tiny("msresnet20_dvs", num_classes=3)
+    save_pretrained(model, tmp_path / "dvs", card="", events=own, full_precision=True)
+    folder = str(tmp_path / "dvs")
+    predictor = msr_zoo.Predictor(msr_zoo.create_model(f"local-dir:{folder}", pretrained=True))
+    found = predictor(file).windows
+    assert len(found) > 5
+    for window in found:
+        request = Request(folder, None, file, begin_ms=(window.begin - 3_000) / 1000)
+        assert watcher.frames(predictor.model, request)[1] == (window.begin, window.end)
+        labels = dict(watcher.trace(request).best(4, 3))
+        assert labels == pytest.approx(dict(window.labels), abs=1e-3)
+    with pytest.raises(ValueError, match="no events in the 40 ms from 150 ms on"):
+        watcher.trace(Request(folder, None, file, begin_ms=150))
 
 
 @pytest.mark.parametrize(
@@ -170,12 +206,29 @@ def test_a_window_of_a_recording_becomes_frames(watcher, recording):
         (Request(DVS, PICTURE), "takes an event recording; give one"),
         (Request("msresnet20.cifar10", PICTURE, steps=MAX_STEPS + 1), "steps must lie between"),
         (Request("msresnet20.cifar10", PICTURE, steps=-1), "steps must lie between"),
-        (Request("msresnet20.cifar10", PICTURE, steps=float("inf")), "steps must be a number"),
-        (Request("msresnet20.cifar10", PICTURE, steps=float("nan")), "steps must be a number"),
+        (
+            Request("msresnet20.cifar10", PICTURE, steps=float("inf")),
+            "steps must be a whole number",
+        ),
+        (
+            Request("msresnet20.cifar10", PICTURE, steps=float("nan")),
+            "steps must be a whole number",
+        ),
         (Request("m" * 300, PICTURE), "neither a model of this page nor a weights folder"),
         (Request("msresnet20.cifar10", "/nowhere/cat.png"), "cat.png: cannot be read"),
         (Request(DVS, None, PICTURE), "chelsea.jpg is no"),
         (Request(DVS, None, "RECORDING", begin_ms=1e6), "the recording ends after 30"),
+        (Request(DVS, None, "RECORDING", length_ms=0.0001), "a window lasts 0.001 ms or more"),
+        (Request(DVS, None, "RECORDING", begin_ms="0"), "begin_ms must be a number, got '0'"),
+        (Request(DVS, None, "RECORDING", length_ms=True), "length_ms must be a number, got True"),
+        (Request(DVS, None, ["RECORDING"]), "recording must be text, got ['REC"),
+        (Request(7, PICTURE), "model must be text, got 7"),
+        (Request("msresnet20.cifar10", {"a": 1}), "picture must be text, got {'a': 1}"),
+        (
+            Request("msresnet20.cifar10", PICTURE, steps=1.9),
+            "steps must be a whole number, got 1.9",
+        ),
+        (Request("msresnet20.cifar10", PICTURE, steps="2"), "steps must be a number, got '2'"),
         (Request(DVS, None, "RECORDING", begin_ms=-1), "a window begins"),
         (Request(DVS, None, "RECORDING", length_ms=float("nan")), "a window begins"),
         (Request(DVS, None, "RECORDING", length_ms=float("inf")), "a window begins"),
@@ -194,12 +247,28 @@ def test_what_cannot_be_shown_is_told_in_a_sentence(watcher, recording, request_
     )
     (shown,) = show.watch(*arguments, False, "", 0, None)
     assert shown.body.startswith('<div class="mz"><p class="mz-problem" role="alert">')
-    assert sentence in shown.body
+    assert sentence in unescape(shown.body)
     assert shown.layers == ()
     with pytest.raises(ValueError, match=sentence.split(" ")[0]) as caught:
         show.activity(*arguments)
     assert "\n" not in str(caught.value)
-    assert sentence in show.inside(*arguments, False, "", 0, "lif")
+    assert sentence in unescape(show.inside(*arguments, False, "", 0, "lif"))
+
+
+def test_what_is_compared_and_looked_into_is_told_in_a_sentence_too(watcher):
+    show = Show(watcher)
+    first = (PICTURE, None, "msresnet20.cifar10", 1, 0, 0)
+    for more, sentence in (
+        (("no", "", 0, "lif"), "compare must be true or false, got 'no'"),
+        ((True, [], 0, "lif"), "model_b must be text, got []"),
+        ((True, "msresnet20.cifar10", 0.5, "lif"), "steps_b must be a whole number, got 0.5"),
+        ((False, "", 0, ["lif"]), "layer must be text, got ['lif']"),
+    ):
+        (shown,) = show.watch(*first, *more)
+        assert sentence in unescape(shown.body)
+        assert sentence in unescape(show.inside(*first, *more))
+    emptied = show.activity(*first[:3], None, None, None)
+    assert emptied["steps"] == 4
 
 
 def test_a_broken_file_is_named_without_its_folder(watcher, tmp_path):
@@ -215,6 +284,18 @@ def test_a_broken_file_is_named_without_its_folder(watcher, tmp_path):
     html = Show(watcher).film(str(cut), DVS, 0, 0, 0)
     assert 'role="alert"' in html
     assert str(tmp_path) not in html
+
+
+def test_weights_that_are_not_found_are_told_without_this_machines_folders(
+    watcher, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MSR_ZOO_MIRROR", str(tmp_path / "ours"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    show = Show(watcher)
+    (shown,) = show.watch(PICTURE, None, "msresnet18.in1k", 0, 0, 0, False, "", 0, None)
+    assert "No weights found for msresnet18.in1k: looked in the wheel (weights)" in shown.body
+    assert "MSR_ZOO_MIRROR (ours: not there)" in shown.body
+    assert str(tmp_path) not in shown.body
 
 
 def test_steps_stream_in_one_after_the_other(watcher):
