@@ -26,6 +26,7 @@ WAITING = 64  # requests that may wait
 TIDY = (3600, 86400)  # every hour, files of visitors that are a day old go
 OWN = "(0: the network's own)"
 FOLDER = "or the path of a weights folder"
+EXAMPLES = tempfile.TemporaryDirectory(prefix="msr-zoo-")  # deletes itself when the page ends
 OPEN = """element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-layer]');
   if (button) trigger('open', { layer: button.dataset.layer });
@@ -43,7 +44,6 @@ LOOK: dict[str, Any] = {
 def build(*, folders: bool) -> gr.Blocks:
     """The page; with `folders` a visitor may name a weights folder on the server's disk."""
     show = Show(Watcher(folders=folders))
-    moving_cat = example_recording(tempfile.mkdtemp(prefix="msr-zoo-"))
 
     @functools.wraps(show.watch)
     def watch(*given: Any) -> Iterator[tuple[Any, ...]]:
@@ -64,9 +64,6 @@ def build(*, folders: bool) -> gr.Blocks:
             return show.activity(*given)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-
-    def as_file(payload: Any) -> str | None:
-        return payload.path if payload else None
 
     def opened(event: gr.EventData) -> str:
         return str(event.layer)
@@ -89,10 +86,9 @@ def build(*, folders: bool) -> gr.Blocks:
                         sources=["upload", "webcam", "clipboard"],
                         height=230,
                     )
-                    # gradio would open the file, and end without a sentence where it is broken.
-                    picture.preprocess = as_file  # type: ignore[method-assign]
                     examples = gr.Examples(example_pictures(Path(gr.__file__).parent), picture)
                 with gr.Tab("Recording") as moving:
+                    moving_cat = example_recording(EXAMPLES.name)
                     recording = gr.File(moving_cat, label="Event recording", height=110)
                     film = gr.HTML(label="film")
                     with gr.Row():
@@ -114,25 +110,29 @@ def build(*, folders: bool) -> gr.Blocks:
                 detail = gr.HTML(label="inside a layer")
         gr.HTML(FOOT)
 
+        # gradio would open files, and end without a sentence where one is broken or a field empty.
+        for field in (picture, recording, steps, steps_b, begin, length):
+            field.preprocess = lambda got: getattr(got, "path", got)  # type: ignore[method-assign]
         seen = [picture, recording, model, steps, begin, length]
         given = [*seen, compare, model_b, steps_b, layer]
         limit: dict[str, Any] = {"concurrency_limit": AT_ONCE, "concurrency_id": "network"}
-        run: dict[str, Any] = {"inputs": given, "outputs": [view, detail, layer], **limit}
         quiet: dict[str, Any] = {"api_visibility": "private"}
-        button.click(watch, **run, api_name="watch")
+        picked = gr.State(0)  # counts the examples that were chosen
+        examples.load_input_event.then(lambda n: n + 1, picked, picked, **quiet)
         # Of the inputs not `change`, which comes again whenever a tab is opened.
-        changes = [picture.input, recording.upload, model.change, steps.release, begin.submit]
-        changes += [length.submit, compare.input, model_b.input, steps_b.release, blocks.load]
-        gr.on(changes, watch, **run, **quiet, trigger_mode="always_last")
-        examples.load_input_event.then(watch, **run, **quiet)
+        asked = [button.click, recording.upload, model.change, steps.input, begin.submit]
+        other = [picture.input, picked.change, compare.input, model_b.input, steps_b.input]
+        asked.append(length.submit)
+        # One listener each: a run that is late never writes over the answer of a newer one.
+        run, shown = {**limit, "trigger_mode": "always_last"}, [view, detail, layer]
+        gr.on([*asked, *other, blocks.load], watch, given, shown, api_name="watch", **run)
+        asked += [recording.clear, recording.delete]
+        gr.on(asked, show.film, [recording, *seen[2:]], film, api_name="film", **run)
         compare.change(lambda on: gr.Group(visible=on), compare, beside, **quiet)
         still.select(networks, gr.State(3), [model, model_b], **quiet)
         moving.select(networks, gr.State(2), [model, model_b], **quiet)
         layer.input(show.inside, given, detail, api_name="layer", **limit)
         view.open(opened, None, layer, **quiet).then(show.inside, given, detail, **limit, **quiet)
-        filmed = [recording, model, steps, begin, length]
-        changes = [recording.upload, model.change, steps.release, begin.submit, length.submit]
-        gr.on(changes, show.film, filmed, film, api_name="film", **limit)
         answer = gr.JSON(label="activity", visible=False)
         gr.Button(visible=False).click(activity, seen, answer, api_name="activity", **limit)
     return blocks.queue(max_size=WAITING)

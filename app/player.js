@@ -111,6 +111,18 @@
     }
   });
 
+  // What the server sends anew, such as a layer that was opened, shows the step that its player is at.
+  new MutationObserver((changes) => {
+    for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+      if (node.nodeType !== Node.ELEMENT_NODE) continue;
+      const root = node.closest("[data-player], [data-follows]") ??
+        node.querySelector("[data-player], [data-follows]");
+      const name = root?.dataset.player ?? root?.dataset.follows;
+      const player = name && document.querySelector(`[data-player="${name}"]`);
+      if (player) show(player, shownIn(player));
+    }
+  }).observe(document, { childList: true, subtree: true });
+
   document.addEventListener("input", (event) => {
     const player = event.target.closest?.("[data-player]");
     if (!player || event.target.type !== "range") return;

@@ -126,7 +126,7 @@ def _heading(trace: Trace, several: bool, badge: bool) -> str:
     plain = UNTRAINED if badge and not trace.source.trained else ""
     steps = f"{trace.steps} step{'s' * (trace.steps > 1)}"
     name = f"<strong>{escape(trace.source.name)}</strong> <small>{steps}</small>"
-    return f'<p class="mz-who">{name}{plain}</p>' if several or plain else ""
+    return f'<p class="mz-who">{name}{plain}</p>' if several or badge else ""
 
 
 def _exports(traces: Sequence[Trace]) -> str:

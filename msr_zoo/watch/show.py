@@ -163,7 +163,7 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _of(name: str, value: Any, what: str, *kinds: type) -> Any:
-    if type(value) not in kinds:  # a bool is an int, but no number
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{name} must be {what}, got {value!r:.40}")
     return value
 

@@ -20,6 +20,8 @@ class Server:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         env |= {"GRADIO_TEMP_DIR": str(folder), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        env["TMPDIR"] = str(folder)
+        self.folder = folder
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "msr_zoo_cli", "app"],

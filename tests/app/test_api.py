@@ -1,9 +1,11 @@
 """The page's functions through gradio's client: as documented, and when many come at once."""
 
 import importlib.util
+import json
 import os
 import re
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -96,6 +98,31 @@ def test_a_recording(client, tmp_path):
     )
 
 
+def test_nothing_but_copies_of_files_is_left(client, server, tmp_path):
+    client.predict(None, file(example_recording(tmp_path)), DVS, 1, 0, 50, api_name="/activity")
+    left = [path.name for path in server.folder.iterdir() if re.match("tmp|msr-zoo", path.name)]
+    assert [name[:8] for name in left] == ["msr-zoo-"]  # the example, which lies there once
+
+
+def test_an_emptied_field_is_the_networks_own(client):
+    got = client.predict(file(EXAMPLE), None, CIFAR, None, None, None, api_name="/activity")
+    assert got["steps"] == 4
+
+
+def test_one_listener_writes_each_part_of_the_page(server):
+    with urllib.request.urlopen(f"{server.url}/config") as answer:
+        config = json.load(answer)
+    labels = {part["id"]: part["props"].get("label") for part in config["components"]}
+    names = {part["id"]: part["props"].get("value") for part in config["components"]}
+    for label in ("page", "film"):
+        (writer,) = (d for d in config["dependencies"] if label in map(labels.get, d["outputs"]))
+        # A run that is late is followed by the newest, and never comes after it.
+        assert writer["trigger_mode"] == "always_last"
+        heard = {(labels.get(part) or names.get(part), event) for part, event in writer["targets"]}
+        assert ("Watch", "click") in heard
+        assert ("Steps T (0: the network's own)", "input") in heard
+
+
 def test_mistakes_come_back_as_a_sentence(client, tmp_path):
     from gradio_client.exceptions import AppError
 
@@ -105,6 +132,9 @@ def test_mistakes_come_back_as_a_sentence(client, tmp_path):
         ((file(broken), None, CIFAR, 0, 0, 0), "broken.jpg: not a picture"),
         ((None, None, CIFAR, 0, 0, 0), f"{CIFAR} takes a picture; give one"),
         ((None, file(broken), DVS, 0, 0, 0), "broken.jpg holds no events"),
+        ((file(EXAMPLE), None, CIFAR, 1.5, 0, 0), "steps must be a whole number, got 1.5"),
+        ((file(EXAMPLE), None, CIFAR, 99, 0, 0), "steps must lie between 1 and 16, got 99"),
+        ((None, file(broken), DVS, 0, -5, 0), "a window begins and lasts 0 ms or more"),
         ((file(EXAMPLE), None, "resnet18", 0, 0, 0), "neither a model of this page nor a weights"),
     ):
         with pytest.raises(AppError, match=sentence.split(";")[0]) as caught:

@@ -121,6 +121,10 @@ def test_play_pause_and_step(visit):
     slider.focus()
     slider.press("ArrowLeft")
     assert output.inner_text() == "step 2 of 4"
+    page.locator('.mz-lif[data-layer="layer3.1.lif2"]').click()  # opened at that step
+    page.get_by_role("heading", name="layer3.1.lif2 64 channels of 8 × 8").wait_for()
+    assert page.locator(".mz-detail [data-t='2']").first.is_visible()
+    assert not page.locator(".mz-detail [data-t='4']").first.is_visible()
     page.locator(".mz-view").get_by_role("button", name="Play").click()
     page.wait_for_function("document.querySelector('.mz-view output').textContent.includes('4 of')")
     page.wait_for_function("document.querySelector('.mz-view output').textContent.includes('1 of')")

@@ -108,6 +108,11 @@ def test_an_untrained_network_says_so_and_its_name_is_escaped(event_trace, pictu
     assert "untrained" not in page.body([picture_trace], 1)
 
 
+def test_a_single_network_is_named_once_with_its_steps(picture_trace):
+    (heading,) = read(page.body([picture_trace], 1)).find("p", "mz-who")
+    assert heading.text == "tiny.cifar10 3 steps"
+
+
 def test_two_networks_stand_side_by_side(picture_trace, event_trace):
     root = read(page.body([picture_trace, event_trace], 5))
     assert root.find("div", "mz-two")
