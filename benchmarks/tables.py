@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables [--check]
 
-A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. NAME_cuda… is another
-machine's of the same benchmark.
+A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. NAME_cuda… is the
+same benchmark's of another machine.
 """
 
 import json
