@@ -34,6 +34,8 @@ def complaints(folders, wheel=WHEEL):
             found.append(f"{name}: the architecture is another one")
         if name not in TAGS or not TAGS[name].sha256:
             found.append(f"{name}: no tag with a digest")
+        elif TAGS[name].sha256 not in (folder / "README.md").read_text():
+            found.append(f"{name}: the card is of other weights")
         if not file.exists():
             continue  # larger than git takes; the digest in the tag and the JSON stand for it
         size = file.stat().st_size
@@ -85,6 +87,7 @@ def folder(tmp_path, monkeypatch):
     save_file(tensors, folder / "model.safetensors")
     tag = TAGS["msresnet20.cifar10"]
     digest = digest_of(folder / "model.safetensors")
+    (folder / "README.md").write_text(f"sha256 of model.safetensors: `{digest}`.")
     monkeypatch.setitem(TAGS, folder.name, type(tag)(num_steps=1, cfg={}, sha256=digest))
     return folder
 
@@ -92,6 +95,11 @@ def folder(tmp_path, monkeypatch):
 def test_what_is_wrong_with_a_folder_is_found(folder):
     wheel = folder.parent
     assert complaints([folder], wheel) == []
+    card = folder / "README.md"
+    right = card.read_text()
+    card.write_text(right.replace("`", "`0"))
+    assert complaints([folder], wheel) == [f"{folder.name}: the card is of other weights"]
+    card.write_text(right)
     save_file(
         {"a.conv1.weight": torch.zeros(1, 1), "a.bn1.weight": torch.zeros(1).half()},
         folder / "model.safetensors",

@@ -1,8 +1,8 @@
 """AEDAT 2.0 (jAER) and AEDAT 3.1 (cAER): packets and records of 8 bytes an event.
 
 Formats: https://docs.inivation.com/software/software-advanced-usage/file-formats/, and for the
-addresses of AEDAT 2.0 the event extractors of jAER, whose rows count upwards. libcaer reads a DVS128
-alike.
+addresses of AEDAT 2.0 the event extractors of jAER, whose rows count upwards. libcaer reads a
+DVS128 alike.
 """
 
 from __future__ import annotations
