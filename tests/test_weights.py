@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_folder_is_found(folder):
     assert complaints([folder], wheel) == []
     card = folder / "README.md"
     right = card.read_text()
-    card.write_text(right.replace("`", "`0"))
+    card.write_text(right[:50])
     assert complaints([folder], wheel) == [f"{folder.name}: the card is of other weights"]
     card.write_text(right)
     save_file(
