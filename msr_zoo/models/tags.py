@@ -102,6 +102,11 @@ TAGS = {
         sha256="58fefced9a1a7cedf427d4555668b95b4104af1cf1a21d90076e9174d165c291",
         cfg=_CIFAR10,
     ),
+    "resnet_twin110.cifar10": Tag(
+        num_steps=1,
+        sha256="3a63ea9f063ce16f6c683aa9c793e7fdbc58c00fbade126c6304302d271fa5f3",
+        cfg=_CIFAR10,
+    ),
     "msresnet20_dvs.cifar10_events": Tag(
         num_steps=1,
         sha256="781ff8dea320055d4eff4fed410818ffd719448070a922ad09488478c79c254d",
