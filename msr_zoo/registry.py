@@ -68,9 +68,13 @@ def create_model(model_name: str, pretrained: bool = False, **kwargs: Any) -> nn
     """Create one of our models by name, or any weights folder or repository of one.
 
     Takes `arch`, `arch.tag`, `local-dir:FOLDER` and `hf-hub:OWNER/NAME`, and every keyword of
-    `timm.create_model`; `num_steps`, `decay` and `threshold` default to those of the tag.
+    `timm.create_model`; `num_steps`, `decay` and `threshold` default to those of the tag. Raises
+    ValueError for a folder whose config.json describes no model of ours.
     """
-    if not model_name.partition(":")[1]:
+    kind, colon, place = model_name.partition(":")
+    if kind == "local-dir":
+        _check_folder(Path(place))
+    elif not colon:
         _check(model_name)
     try:
         return timm.create_model(model_name, pretrained, **kwargs)
@@ -83,7 +87,6 @@ def load_pretrained(name: str, **kwargs: Any) -> nn.Module:
     """A model with its weights, from a weights folder or by name; ValueError if that fails."""
     folder = Path(name.removeprefix("local-dir:"))
     if folder.is_dir():
-        _check_folder(folder)
         name = f"local-dir:{folder}"
     elif os.sep in name and ":" not in name:
         raise ValueError(f"{name}: no such folder")
@@ -112,6 +115,13 @@ def _check_folder(folder: Path) -> None:
         for value in (config.get(key, []), cfg.get(key, [])):
             if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
                 raise ValueError(f"{folder}: {key} in config.json is no list of {kinds}")
+    for value in (config.get("input_size", [0] * 3), cfg.get("input_size", [0] * 3)):
+        if len(value) != 3:
+            raise ValueError(
+                f"{folder}: input_size in config.json must be of 3 numbers, got {value}"
+            )
+    if not isinstance(cfg.get("crop_pct", 1.0), int | float):
+        raise ValueError(f"{folder}: crop_pct in config.json is no number: {cfg['crop_pct']!r}")
     if cfg.get("interpolation", "bicubic") not in INTERPOLATIONS:
         raise ValueError(
             f"{folder}: interpolation in config.json must be one of {', '.join(INTERPOLATIONS)}, "

@@ -322,6 +322,8 @@ def test_predict_refuses_in_one_sentence(capsys, weights, tmp_path):
         ({"num_classes": 7}, "num_classes in config.json is 7, and 10 in its model_args"),
         ({"pretrained_cfg": {"interpolation": "linear"}}, "must be one of nearest, bilinear"),
         ({"pretrained_cfg": {"input_size": 32}}, "input_size in config.json is no list of whole"),
+        ({"pretrained_cfg": {"input_size": [32, 32]}}, "input_size in config.json must be of 3"),
+        ({"pretrained_cfg": {"crop_pct": "1"}}, "crop_pct in config.json is no number: '1'"),
         ({"pretrained_cfg": {"mean": ["a"]}}, "mean in config.json is no list of numbers"),
         ({"label_names": 5}, "label_names in config.json is no list of names"),
     ],

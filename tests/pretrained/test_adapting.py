@@ -1,3 +1,5 @@
+import json
+
 import huggingface_hub
 import pytest
 import timm
@@ -80,6 +82,14 @@ def test_a_repository_that_is_not_there_is_named(server, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(RuntimeError, match="not in its cache, and HF_HUB_OFFLINE is set"):
         msr_zoo.create_model("hf-hub:me/no", pretrained=True)
+
+
+def test_a_folder_is_checked_without_its_weights_too(made, tmp_path):
+    config = json.loads((made[0] / "config.json").read_text())
+    config["pretrained_cfg"]["interpolation"] = "linear"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"must be one of .*, got 'linear'"):
+        msr_zoo.create_model(f"local-dir:{tmp_path}")
 
 
 def in_this_repository():
