@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables [--check]
 
-A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. NAME_cuda… is the
-same benchmark's of another machine.
+A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. What begins as one of
+TABLES is the same benchmark's, of another machine.
 """
 
 import json
@@ -30,7 +30,8 @@ def filled(place: re.Match[str]) -> str:
     """A table's place in a README, with the table."""
     name = place[1]
     result = json.loads((HERE / "results" / f"{name.partition(',')[0]}.json").read_text())
-    return f"<!-- {name} -->\n{TABLES[name.partition('_cuda')[0]](result)}<!-- end -->"
+    table = max((key for key in TABLES if name.startswith(key)), key=len)
+    return f"<!-- {name} -->\n{TABLES[table](result)}<!-- end -->"
 
 
 def memory(result: dict[str, Any]) -> str:
