@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables [--check]
 
-A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. What begins as one of
-TABLES is the same benchmark's, of another machine.
+A table of results/NAME.json stands between `<!-- NAME -->` and `<!-- end -->`. A name that begins
+as one of TABLES is the same benchmark's, of another machine.
 """
 
 import json
