@@ -119,15 +119,16 @@ def build(*, folders: bool) -> gr.Blocks:
         quiet: dict[str, Any] = {"api_visibility": "private"}
         picked = gr.State(0)  # counts the examples that were chosen
         examples.load_input_event.then(lambda n: n + 1, picked, picked, **quiet)
-        # Of the inputs not `change`, which comes again whenever a tab is opened.
-        asked = [button.click, recording.upload, model.change, steps.input, begin.submit]
-        other = [picture.input, picked.change, compare.input, model_b.input, steps_b.input]
-        asked.append(length.submit)
+        # What renews answer and film, and what the answer alone. Of the inputs not `change`, which
+        # comes again whenever a tab is opened.
+        both = [button.click, recording.upload, model.change, steps.input, begin.submit]
+        both.append(length.submit)
+        answer_alone = [picture.input, picked.change, compare.input, model_b.input, steps_b.input]
         # One listener each: a run that is late never writes over the answer of a newer one.
         run, shown = {**limit, "trigger_mode": "always_last"}, [view, detail, layer]
-        gr.on([*asked, *other, blocks.load], watch, given, shown, api_name="watch", **run)
-        asked += [recording.clear, recording.delete]
-        gr.on(asked, show.film, [recording, *seen[2:]], film, api_name="film", **run)
+        gr.on([*both, *answer_alone, blocks.load], watch, given, shown, api_name="watch", **run)
+        cleared = [recording.clear, recording.delete]
+        gr.on([*both, *cleared], show.film, [recording, *seen[2:]], film, api_name="film", **run)
         compare.change(lambda on: gr.Group(visible=on), compare, beside, **quiet)
         still.select(networks, gr.State(3), [model, model_b], **quiet)
         moving.select(networks, gr.State(2), [model, model_b], **quiet)
