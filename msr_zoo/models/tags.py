@@ -97,6 +97,11 @@ TAGS = {
         sha256="62137bc297918470ccc709fd72d5a00f55868a00d4fed9e62f29bf55ddd691d9",
         cfg=_CIFAR10,
     ),
+    "msresnet110.cifar10": Tag(
+        num_steps=4,
+        sha256="bb0613fb78df319e1648b961ec7fc82f46311462def3613060b785293cfbb5f8",
+        cfg=_CIFAR10,
+    ),
     "resnet_twin20.cifar10": Tag(
         num_steps=1,
         sha256="58fefced9a1a7cedf427d4555668b95b4104af1cf1a21d90076e9174d165c291",
