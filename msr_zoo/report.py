@@ -89,8 +89,8 @@ def prediction(result: Prediction, model: str, *, windows: bool = False) -> list
         energy += f"; the same network without spikes {microjoules(total.twin_joules)}"
     return [
         *lines,
-        f"Operations          {total.ac / 1e6:,.3g} M accumulations, "
-        f"{total.mac / 1e6:,.3g} M multiply-accumulates",
+        f"Operations          {rounded(total.ac / 1e6)} M accumulations, "
+        f"{rounded(total.mac / 1e6)} M multiply-accumulates",
         energy,
         "                    (estimated for 45 nm: 0.9 and 4.6 pJ an operation)",
     ]
@@ -195,4 +195,9 @@ def _short(value: float | None) -> str:
 
 
 def microjoules(joules: float) -> str:
-    return f"{joules * 1e6:,.3g} {'µJ' if _can_print('µ') else 'uJ'}"
+    return f"{rounded(joules * 1e6)} {'µJ' if _can_print('µ') else 'uJ'}"
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """To so many significant digits, written out up to a million: "0.123", "1,160"."""
+    return f"{float(f'{value:.{digits}g}'):,g}"

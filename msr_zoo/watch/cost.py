@@ -1,6 +1,7 @@
 """What an answer cost: spikes, operations, energy; and the formula behind them."""
 
 from msr_zoo.activity import JOULES_PER_AC, JOULES_PER_MAC
+from msr_zoo.report import rounded
 from msr_zoo.watch.marks import number
 from msr_zoo.watch.trace import Trace
 
@@ -26,7 +27,7 @@ def cost(trace: Trace) -> str:
     bars = "".join(
         f'<li><span class="mz-label">{name}</span><span class="mz-bar {kind}">'
         f'<i style="width:{100 * joules / top:.1f}%"></i></span>'
-        f'<span class="mz-value">{joules * 1e6:.3g} µJ</span></li>'
+        f'<span class="mz-value">{rounded(joules * 1e6)} µJ</span></li>'
         for name, joules, kind in (
             ("spiking", total.joules, "spiking"),
             ("its twin", total.twin_joules, "twin"),
@@ -52,9 +53,10 @@ def _formula(trace: Trace) -> str:
     return (
         "<details><summary>Formula and assumptions</summary>"
         f"<p><code>energy = {mac:g} pJ · MAC + {ac:g} pJ · AC</code><br>"
-        f"<code>{total.joules * 1e6:.4g} µJ = {mac:g} pJ · {total.mac:,.0f} + {ac:g} pJ · "
+        f"<code>{rounded(total.joules * 1e6, 4)} µJ = {mac:g} pJ · {total.mac:,.0f} + {ac:g} pJ · "
         f"{total.ac:,.0f}</code><br>"
-        f"<code>twin: {total.twin_joules * 1e6:.4g} µJ = {mac:g} pJ · {total.twin_mac:,.0f}</code>"
+        f"<code>twin: {rounded(total.twin_joules * 1e6, 4)} µJ = {mac:g} pJ · "
+        f"{total.twin_mac:,.0f}</code>"
         "</p><ul><li>A layer that sees spikes accumulates: AC = rate of its input · T · MAC of the "
         "layer.</li><li>A layer that sees real values multiplies as often as it is computed: the "
         "stem once for a still picture, T times for a recording.</li><li>Constants of a 45 nm "
